@@ -1,0 +1,57 @@
+"""jaxviz renders what every filter of a convolutional network looks for, a whole layer in one batched call.
+
+    model = jaxviz.load_model("efficientnet_lite0")
+    result = jaxviz.render_layer(model, "block5_2_expand_conv", filters=range(64))
+    result.save("out")
+
+Importing this package imports nothing heavy: the names below arrive, and jax with them, when first used.
+Reading order for the code: `render.py`, then `ascent.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxviz.config import RenderConfig
+    from jaxviz.models import list_models, load_model
+    from jaxviz.models.model import Model
+    from jaxviz.recipe import Picture
+    from jaxviz.render import LayerResult, iter_render, render_layer, visualize_filter
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "LayerResult": "jaxviz.render",
+    "Model": "jaxviz.models.model",
+    "Picture": "jaxviz.recipe",
+    "RenderConfig": "jaxviz.config",
+    "iter_render": "jaxviz.render",
+    "list_models": "jaxviz.models",
+    "load_model": "jaxviz.models",
+    "render_layer": "jaxviz.render",
+    "visualize_filter": "jaxviz.render",
+}
+__all__ = [
+    "LayerResult",
+    "Model",
+    "Picture",
+    "RenderConfig",
+    "__version__",
+    "iter_render",
+    "list_models",
+    "load_model",
+    "render_layer",
+    "visualize_filter",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'jaxviz' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

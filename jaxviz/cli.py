@@ -1,0 +1,320 @@
+"""The terminal: `jaxviz models | layers | render`. The only place in jaxviz that prints.
+
+Results go to stdout, progress and errors to stderr. jax is imported by the commands that need it, so that
+help and `models` answer at once. Exit codes: see `errors.py`; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+
+import jaxviz
+from jaxviz import models as registry
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, FilterError, JaxvizError
+from jaxviz.progress import DownloadProgress, render_progress
+
+if TYPE_CHECKING:
+    from jaxviz.models.model import Model
+    from jaxviz.recipe import Picture
+    from jaxviz.render import Plan
+    from jaxviz.storage import LayerFolder
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Render what every filter of a convolutional network looks for, a whole layer in one batched JAX call.",
+)
+
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Size = Annotated[str | None, typer.Option(metavar="PX|HxW", help="Size of the optimised image (keras: 180).")]
+
+
+def main() -> None:
+    """Entry point of the command `jaxviz`."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxviz {jaxviz.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models: parameters, layers, where the weights are or how to get them."""
+    with _reported_errors():
+        from weights_convert.locate import describe
+
+        rows = []
+        for name in registry.list_models():
+            graph = registry.architecture(name).graph
+            weights = str(describe(name))
+            rows.append(
+                {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
+            )
+        if as_json:
+            typer.echo(json.dumps({"models": rows}))
+        else:
+            _print_table(rows)
+
+
+@app.command()
+def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
+    """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
+    with _reported_errors():
+        graph = registry.architecture(model, head=True).graph
+        height, width = _parse_size(size) if size else RenderConfig.keras().size
+        sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
+        rows = [
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "channels": layer.channels,
+                "output_size": "x".join(map(str, sizes[layer.name])),
+                "receptive_field": fields[layer.name] or "image",
+            }
+            for layer in graph.layers
+        ]
+        if as_json:
+            typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))
+        else:
+            _print_table(rows)
+
+
+@app.command()
+def render(
+    model: ModelName,
+    layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer; see: jaxviz layers MODEL")],
+    filters: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="0-63 | all | 3,7,100-120 (inclusive). Default: 0-63, cut to the layer."),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Pictures go to DIR/MODEL/LAYER/LABEL.")] = Path("out"),
+    name: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="Name of the folder. Default: the preset's name.")
+    ] = None,
+    preset: Annotated[str, typer.Option(metavar="keras", help="The recipe to start from.")] = "keras",
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Updates of the image (keras: 30).")] = None,
+    step_size: Annotated[float | None, typer.Option(metavar="X", help="Length of one update (keras: 10).")] = None,
+    size: Size = None,
+    crop: Annotated[int | None, typer.Option(metavar="PX", help="Cut from each side at the end (keras: 25).")] = None,
+    activation_border: Annotated[
+        int | None, typer.Option(metavar="CELLS", help="Cells of the map left out on each side (keras: 0).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Of the starting noise (keras: 0).")] = None,
+    batch_size: Annotated[
+        str, typer.Option(metavar="auto|N", help="Images per device and call; part of the recipe.")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(metavar="float32", help="Arithmetic of the network.")] = "float32",
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your weights: .safetensors, Keras .h5/.keras, or .pth.")
+    ] = None,
+    numbers: Annotated[bool, typer.Option("--numbers", help="Write filter numbers into the grid.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Render again; replace another recipe.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a filter is dead or nan.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Render filters of one layer: the main job.
+
+    Pictures of the same recipe that are in the folder already are kept, so an interrupted run goes on.
+    """
+    with _reported_errors():
+        given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
+        given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size else None}
+        given |= {"dtype": dtype, "batch_size": _parse_batch_size(batch_size)}
+        config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
+        chosen = parse_filters(filters) if filters is not None else None
+        label = name or config.preset
+        network = _load(model, layer, weights, out, label)
+        plan, folder = _plan(network, layer, chosen, config, out, label, overwrite)
+        summary = _render(plan, folder, numbers=numbers)
+        typer.echo(json.dumps(summary) if as_json else _summary_text(summary))
+        if strict and summary["counts"]["ok"] < len(plan.filters):
+            raise typer.Exit(1)
+
+
+def parse_filters(text: str) -> list[int] | Literal["all"]:
+    """The value of --filters: "all", or numbers and inclusive ranges, sorted and without duplicates.
+
+    Raises:
+        FilterError: anything else.
+    """
+    if text.strip() == "all":
+        return "all"
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not (first.isdecimal() and first.isascii() and (not dash or (last.isdecimal() and last.isascii()))):
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
+                "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
+            )
+        low, high = int(first), int(last or first)
+        if low > high or high > 10**6:
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
+            )
+        numbers.update(range(low, high + 1))
+    return sorted(numbers)
+
+
+def _load(model: str, layer: str, weights: Path | None, out: Path, label: str) -> Model:
+    """The model; names are checked before any weights are read or fetched."""
+    from jaxviz import storage
+    from jaxviz.models.model import check_layer
+
+    heads = [head for head in (False, True) if layer in registry.architecture(model, head=head).graph.targets]
+    if not heads:
+        check_layer(model, layer, registry.architecture(model, head=True).graph.targets)
+    storage.folder_path(out, model, layer, label)
+    return registry.load_model(model, weights=weights, head=heads[0], progress=DownloadProgress())
+
+
+def _plan(
+    model: Model,
+    layer: str,
+    filters: list[int] | Literal["all"] | None,
+    config: RenderConfig,
+    out: Path,
+    label: str,
+    overwrite: bool,
+) -> tuple[Plan, LayerFolder]:
+    """What to render and where; an automatic batch size is the one of the pictures that are there."""
+    import dataclasses
+
+    from jaxviz import storage
+    from jaxviz.render import plan_render
+
+    if config.batch_size == "auto" and not overwrite:
+        recorded = storage.recorded_batch_size(storage.folder_path(out, model.name, layer, label))
+        config = dataclasses.replace(config, batch_size=recorded or "auto")
+    plan = plan_render(model, layer, filters, config)
+    return plan, storage.LayerFolder.open(out, plan.recipe, label=label, overwrite=overwrite)
+
+
+def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]:
+    """Render what is missing, write it as it comes, and sum up. Ctrl-C leaves the folder whole."""
+    import dataclasses
+
+    from jaxviz.render import device_name, iter_pictures
+
+    missing = tuple(index for index in plan.filters if index not in folder.done)
+    started = time.perf_counter()
+    first_batch_s: float | None = None
+    rendered: list[Picture] = []
+
+    def finish() -> None:
+        render_s = round(time.perf_counter() - started, 3)
+        timings = {"rendered": len(rendered), "render_s": render_s, "first_batch_s": first_batch_s}
+        folder.finish(device=device_name(), timings=timings, numbers=numbers)
+
+    try:
+        with render_progress(f"{plan.model.name} {plan.layer}", len(missing)) as advance:
+            for picture in iter_pictures(dataclasses.replace(plan, filters=missing)):
+                first_batch_s = first_batch_s or round(time.perf_counter() - started, 3)
+                folder.write(picture)
+                rendered.append(picture)
+                advance()
+    except KeyboardInterrupt:
+        finish()
+        there = sum(index in folder.done for index in plan.filters)
+        _fail(
+            f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
+            "without --overwrite, goes on from there",
+            130,
+        )
+    finish()
+    statuses = [folder.done[index].status for index in plan.filters]
+    return {
+        "model": plan.model.name,
+        "layer": plan.layer,
+        "folder": str(folder.path),
+        "grid": str(folder.path / "grid.png"),
+        "filters": list(plan.filters),
+        "counts": {status: statuses.count(status) for status in ("ok", "dead", "nan")},
+        "rendered": len(rendered),
+        "already_there": len(plan.filters) - len(rendered),
+        "batch_size": plan.recipe.batch_size,
+        "render_s": round(time.perf_counter() - started, 3),
+        "first_batch_s": first_batch_s,
+        "device": device_name(),
+    }
+
+
+def _summary_text(summary: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
+    lines = [f"{summary['model']} {summary['layer']}: {len(summary['filters'])} filters ({counts})"]
+    if summary["rendered"]:
+        speed = summary["rendered"] / summary["render_s"]
+        lines.append(
+            f"rendered {summary['rendered']} in {summary['render_s']:.1f} s ({speed:.2f} images/s; first batch with "
+            f"compilation {summary['first_batch_s']:.1f} s), {summary['batch_size']} images per call on "
+            f"{summary['device']}"
+        )
+    if summary["already_there"]:
+        lines.append(f"{summary['already_there']} were already there")
+    lines.append(f"pictures: {summary['folder']}")
+    lines.append(f"grid:     {summary['grid']}")
+    return "\n".join(lines)
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, cross, width = text.lower().partition("x")
+    if not height.isdecimal() or (cross and not width.isdecimal()):
+        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
+    return int(height), int(width or height)
+
+
+def _parse_batch_size(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    columns = list(rows[0])
+    cells = [columns] + [
+        [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@contextmanager
+def _reported_errors() -> Iterator[None]:
+    """Errors raised on purpose become one message on stderr and the exit code they carry."""
+    try:
+        yield
+    except JaxvizError as error:
+        _fail(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted before anything was rendered", 130)
+    except BrokenPipeError:  # stdout was closed, as `| head` does
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(exit_code)

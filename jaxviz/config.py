@@ -1,0 +1,130 @@
+"""Everything about a render that is a number or a name: `RenderConfig` and its presets. No jax here.
+
+The preset `keras` is the recipe of the published Keras example "Visualizing what convnets learn"
+(fchollet, 2020), with the mean taken over the whole activation map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from jaxviz.errors import ConfigError
+
+PRESETS = ("keras",)
+DTYPES = ("float32",)
+LARGEST_IMAGE_PX = 8192
+LARGEST_BATCH = 65536
+LARGEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """How pictures are made; the defaults are the preset `keras`. Immutable and checked when made.
+
+    Attributes:
+        image_size: (height, width) in pixels of the optimised image; an int means a square.
+        steps: updates of the image.
+        step_size: length of one update, in model space (the gradient is scaled to L2 norm 1).
+        seed: of the starting noise.
+        activation_border: cells of the activation map left out of the score on each side.
+        initial_range: starting pixels are uniform in [-initial_range, initial_range), in model space.
+        crop: pixels cut from each side of the final image.
+        contrast: standard deviation of the picture, on a scale where black is 0 and white is 1.
+        dtype: of the network's arithmetic.
+        batch_size: images per device and call, or "auto".
+        preset: the name these numbers started from; the default label of the output folder.
+
+    Raises:
+        ConfigError: a value outside its range, or a crop that leaves no picture.
+    """
+
+    image_size: int | Sequence[int] = (180, 180)
+    steps: int = 30
+    step_size: float = 10.0
+    seed: int = 0
+    activation_border: int = 0
+    initial_range: float = 0.125
+    crop: int = 25
+    contrast: float = 0.15
+    dtype: str = "float32"
+    batch_size: int | Literal["auto"] = "auto"
+    preset: str = "keras"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image_size", _pair(self.image_size))
+        height, width = self.size
+        for length in (height, width):
+            _check_int("image_size", length, 1, LARGEST_IMAGE_PX)
+        _check_int("steps", self.steps, 1, 1_000_000)
+        _check_positive("step_size", self.step_size)
+        _check_int("seed", self.seed, 0, LARGEST_SEED)
+        _check_int("activation_border", self.activation_border, 0, LARGEST_IMAGE_PX)
+        _check_positive("initial_range", self.initial_range)
+        _check_int("crop", self.crop, 0, LARGEST_IMAGE_PX)
+        _check_positive("contrast", self.contrast)
+        _check_choice("dtype", self.dtype, DTYPES)
+        _check_choice("preset", self.preset, PRESETS)
+        if self.batch_size != "auto":
+            _check_int("batch_size", self.batch_size, 1, LARGEST_BATCH, also=" or 'auto'")
+        if min(height, width) <= 2 * self.crop:
+            raise ConfigError(
+                f"crop {self.crop} px per side leaves nothing of an image of {height}x{width} px; "
+                f"give --size {2 * self.crop + 1} or more, or --crop {max(0, (min(height, width) - 1) // 2)} or less"
+            )
+
+    @classmethod
+    def keras(cls, **overrides: Any) -> RenderConfig:
+        """The preset `keras`: 180 px, 30 normalised steps of size 10 from uniform noise."""
+        return cls(preset="keras", **overrides)
+
+    @classmethod
+    def from_preset(cls, preset: str, **overrides: Any) -> RenderConfig:
+        """The preset of that name, with overrides."""
+        _check_choice("preset", preset, PRESETS)
+        return cls(preset=preset, **overrides)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the optimised image in pixels."""
+        height, width = self.image_size  # type: ignore[misc]  # a pair since __post_init__
+        return height, width
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """(height, width) of the picture: the image less the crop."""
+        return self.size[0] - 2 * self.crop, self.size[1] - 2 * self.crop
+
+    def numbers(self) -> dict[str, Any]:
+        """The fields that decide a picture, ready for JSON: all but the preset's name and the batch size."""
+        fields = asdict(self) | {"image_size": list(self.size)}
+        return {name: value for name, value in fields.items() if name not in ("preset", "batch_size")}
+
+
+def _pair(size: Any) -> tuple[Any, Any]:
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    if isinstance(size, str) or len(pair) != 2:
+        raise ConfigError(f"image_size {size!r} is neither a number of pixels nor (height, width), such as 180")
+    return pair
+
+
+def _check_int(name: str, value: Any, lowest: int, highest: int, *, also: str = "") -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise ConfigError(f"{_described(name)} {value!r} is not a whole number from {lowest} to {highest}{also}")
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise ConfigError(f"{_described(name)} {value!r} is not a finite number above 0")
+
+
+def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{_described(name)} {value!r} is unknown; allowed: {', '.join(allowed)}")
+
+
+def _described(name: str) -> str:
+    options = {"image_size": "size", "step_size": "step-size", "batch_size": "batch-size"}
+    return f"{name} (--{options.get(name, name)})"

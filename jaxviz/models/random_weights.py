@@ -1,0 +1,53 @@
+"""Seeded random weights that keep activations O(1), for checks and benchmarks without a download.
+
+Trained networks hold their activations near one; naively drawn deep ones drift into overflow or denormals.
+Here convolutions have He's variance (He et al. 2015, arXiv:1502.01852), all four arrays of every batch norm
+differ from each other, and the last layer of each residual branch is scaled down, so that the sum over all
+branches stays bounded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import numpy as np
+
+from jaxviz.models.graph import Graph, Layer
+
+BATCH_NORM_RANGES = {  # uniform; distinct on purpose: exchanging any two arrays changes every activation
+    "gamma": (0.5, 1.5),
+    "beta": (-0.3, 0.3),
+    "moving_mean": (-0.4, 0.2),
+    "moving_variance": (0.6, 1.6),
+}
+BIAS_RANGE = (-0.1, 0.1)
+
+
+def random_weights(graph: Graph, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """All weights of a network, float32 on the host."""
+    shapes = {(name, key): shape for name, arrays in graph.weight_shapes().items() for key, shape in arrays.items()}
+    total = sum(math.prod(shape) for shape in shapes.values())
+    normal_key, uniform_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
+    normal = np.asarray(jax.random.normal(normal_key, (total,)))  # one draw each, cut up below: one compilation
+    uniform = np.asarray(jax.random.uniform(uniform_key, (total,)))
+
+    branches = [row.inputs[1] for row in graph.layers if row.kind == "add"]
+    weights: dict[str, dict[str, np.ndarray]] = {}
+    start = 0
+    for (name, parameter), shape in shapes.items():
+        piece = slice(start, start + math.prod(shape))
+        start = piece.stop
+        if parameter == "kernel":
+            array = normal[piece] * math.sqrt(2 / _fan_in(graph.by_name[name], shape))
+        else:
+            low, high = BIAS_RANGE if parameter == "bias" else BATCH_NORM_RANGES[parameter]
+            array = low + (high - low) * uniform[piece]
+        if name in branches and not parameter.startswith("moving"):
+            array = array / math.sqrt(len(branches))
+        weights.setdefault(name, {})[parameter] = array.reshape(shape).astype(np.float32)
+    return weights
+
+
+def _fan_in(row: Layer, shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:2]) if row.kind == "depthwise_conv" else math.prod(shape[:-1])

@@ -1,0 +1,82 @@
+"""What decides a picture (`Recipe`) and the finished picture with its numbers (`Picture`). No jax here.
+
+Two pictures of one filter with equal recipes are equal bit for bit on one machine and software. The list of
+filters, the number of devices, timings and versions are not part of a recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+Status = Literal["ok", "dead", "nan"]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a picture, as JSON values."""
+
+    model: str
+    weights_sha256: str
+    layer: str
+    objective: str
+    config: dict[str, Any]
+    batch_size: int
+    initial_images_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Recipe:
+        """The inverse of `to_json`.
+
+        Raises:
+            TypeError: missing or unknown fields.
+        """
+        return cls(**values)
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Texts such as "steps is 30 there, 64 here" for every field in which `other` (there) differs."""
+        here, there = _flat(self.to_json()), _flat(other.to_json())
+        names = sorted(here.keys() | there.keys())
+        return [
+            f"{name} is {_short(there.get(name))} there, {_short(here.get(name))} here"
+            for name in names
+            if here.get(name) != there.get(name)
+        ]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One filter's finished picture.
+
+    Attributes:
+        filter_index: the filter.
+        picture: uint8 RGB (height, width, 3); for a dead or nan filter a labelled placeholder tile.
+        score: the plain objective on the final image.
+        history: what was optimised, before each step: float32 (steps,).
+        status: `ok`, `dead` (the objective's own gradient was exactly zero at every step) or `nan`.
+        recipe: what decided it.
+    """
+
+    filter_index: int
+    picture: UInt8[np.ndarray, "height width 3"]
+    score: float
+    history: Float32[np.ndarray, " steps"]
+    status: Status
+    recipe: Recipe
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "config"} | dict(values["config"])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 24 else text[:16] + "...'"

@@ -1,0 +1,79 @@
+"""Shared fixtures: a toy network, random-weight models, and a private cache for every test."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen
+
+from jaxviz import Model, RenderConfig, load_model
+from jaxviz.models import architecture
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_legacy_prng_key", "error")
+# Parity and bit-equality are about float32; on GPUs the default would be TF32.
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's own caches."""
+    monkeypatch.setenv("JAXVIZ_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+    monkeypatch.delenv("JAXVIZ_WEIGHTS_MIRROR", raising=False)
+
+
+class ToyNetwork(linen.Module):
+    """Three layers, small enough to compile at once."""
+
+    @linen.compact
+    def __call__(self, images: jax.Array, layer: str) -> jax.Array:
+        x = linen.Conv(8, (5, 5), strides=2, name="conv_a")(images)
+        if layer == "conv_a":
+            return x
+        x = linen.relu(x)
+        if layer == "relu_b":
+            return x
+        return linen.Conv(6, (3, 3), strides=2, name="conv_c")(x)
+
+
+def toy_forward(weights: dict, images: jax.Array, layer: str) -> jax.Array:
+    return ToyNetwork().apply(weights, images, layer)
+
+
+@pytest.fixture(scope="session")
+def toy_model() -> Model:
+    """A linen network wrapped by `Model.from_callable`."""
+    weights = ToyNetwork().init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), "conv_c")
+    return Model.from_callable(
+        toy_forward, weights, ["conv_a", "relu_b", "conv_c"], lambda rgb: rgb / 127.5 - 1.0, name="toy"
+    )
+
+
+@pytest.fixture(scope="session")
+def small() -> RenderConfig:
+    """A picture of 50 px in 4 steps, two images a call."""
+    return RenderConfig.keras(image_size=64, crop=7, steps=4, batch_size=2)
+
+
+def random_model(name: str, *, head: bool = False, seed: int = 0) -> Model:
+    """A registered model with random weights."""
+    from jaxviz.models.layers import GraphForward
+    from jaxviz.models.random_weights import random_weights
+
+    known = architecture(name, head=head)
+    weights = jax.tree.map(jnp.asarray, random_weights(known.graph, seed))
+    return Model(name, known.graph.targets, weights, GraphForward(known.graph), known.preprocess)
+
+
+@pytest.fixture(scope="session")
+def resnet() -> Model:
+    """ResNet50V2 with random weights."""
+    return random_model("resnet50v2")
+
+
+@pytest.fixture(scope="session")
+def lite0() -> Model:
+    """EfficientNet-Lite0 with its real weights and its head."""
+    return load_model("efficientnet_lite0", head=True)

