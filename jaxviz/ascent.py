@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Integer
 
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
@@ -41,18 +41,18 @@ class Ascent(NamedTuple):
 
 @partial(jax.jit, static_argnames=("parameterization", "size"))
 def initial_parameters(
-    seed: Int[Array, ""], filter_indices: Int[Array, " batch"], *, parameterization: Pixel, size: tuple[int, int]
+    seed: Integer[Array, ""], filter_indices: Integer[Array, " batch"], *, parameterization: Pixel, size: tuple[int, int]
 ) -> Float[Array, "batch height width 3"]:
     """Starting image parameters: drawn from the seed and the filter, not from the layer or the batch."""
 
-    def draw(filter_index: Int[Array, ""]) -> Array:
+    def draw(filter_index: Integer[Array, ""]) -> Array:
         key = filter_key(seed, filter_index)
         return parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE), size)
 
     return jax.vmap(draw)(filter_indices)
 
 
-def filter_key(seed: Int[Array, ""], filter_index: Int[Array, ""], replica: int = 0, attempt: int = 0) -> Array:
+def filter_key(seed: Integer[Array, ""], filter_index: Integer[Array, ""], replica: int = 0, attempt: int = 0) -> Array:
     """The key of one filter's ascent. threefry, because `rbg` draws other numbers under vmap."""
     key = jax.random.key(seed, impl="threefry2x32")
     for number in (filter_index, replica, attempt):
@@ -63,7 +63,7 @@ def filter_key(seed: Int[Array, ""], filter_index: Int[Array, ""], replica: int 
 @partial(jax.jit, static_argnames=("forward", "layer", "objective", "parameterization", "steps"))
 def ascend(
     weights: Any,
-    filter_indices: Int[Array, " batch"],
+    filter_indices: Integer[Array, " batch"],
     parameters: Float[Array, "batch height width 3"],
     step_size: Float[Array, ""],
     *,
@@ -75,7 +75,7 @@ def ascend(
 ) -> Ascent:
     """Optimise a batch of images, image i for `filter_indices[i]`, by normalised gradient ascent."""
 
-    def climb(filter_index: Int[Array, ""], start: Array) -> Ascent:
+    def climb(filter_index: Integer[Array, ""], start: Array) -> Ascent:
         def score(image_parameters: Array) -> Array:
             image = parameterization.to_image(image_parameters)
             return objective(forward(weights, image[None], layer)[0], filter_index)

@@ -20,7 +20,7 @@ import jaxviz
 from jaxviz import models as registry
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError, JaxvizError
-from jaxviz.progress import DownloadProgress, render_progress
+from jaxviz.progress import render_progress
 
 if TYPE_CHECKING:
     from jaxviz.models.model import Model
@@ -65,12 +65,10 @@ def _root(
 def models(as_json: Json = False) -> None:
     """List the models: parameters, layers, where the weights are or how to get them."""
     with _reported_errors():
-        from weights_convert.locate import describe
-
         rows = []
         for name in registry.list_models():
             graph = registry.architecture(name).graph
-            weights = str(describe(name))
+            weights = registry.where_weights(name)
             rows.append(
                 {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
             )
@@ -189,7 +187,7 @@ def _load(model: str, layer: str, weights: Path | None, out: Path, label: str) -
     if not heads:
         check_layer(model, layer, registry.architecture(model, head=True).graph.targets)
     storage.folder_path(out, model, layer, label)
-    return registry.load_model(model, weights=weights, head=heads[0], progress=DownloadProgress())
+    return registry.load_model(model, weights=weights, head=heads[0], progress=True)
 
 
 def _plan(

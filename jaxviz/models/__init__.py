@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxviz.errors import UnknownModelError, WeightsError, nearest
+from jaxviz.errors import UnknownModelError, nearest
 from jaxviz.models.graph import Graph
 
 if TYPE_CHECKING:
@@ -54,13 +54,20 @@ def architecture(name: str, *, head: bool = False) -> Architecture:
     return Architecture(name, family.build(name, head=head), family.preprocess)
 
 
+def where_weights(name: str) -> str:
+    """One line: where a model's published weights are on this machine, or how to get them."""
+    from weights_convert.locate import describe
+
+    return describe(name).text
+
+
 def load_model(
     name: str,
     *,
     weights: str | Path | None = None,
     head: bool = False,
     download: bool = True,
-    progress: Any = None,
+    progress: bool = False,
 ) -> Model:
     """A model with its published weights, or with your own.
 
@@ -71,7 +78,7 @@ def load_model(
             cache, an installed package, Keras's own cache, or by download.
         head: whether the classifier (`avg_pool`, `predictions`) belongs to the model.
         download: whether published weights may be fetched when they are not on this machine.
-        progress: a progress bar for a download: an object with `total`, `update(n)`, `reset()`, `close()`.
+        progress: whether a download shows a progress bar on stderr.
 
     Raises:
         UnknownModelError: no model of that name.
@@ -80,30 +87,23 @@ def load_model(
     """
     wanted = architecture(name, head=head)
     from weights_convert.locate import obtain_weights
+    from weights_convert.progress import DownloadBar
     from weights_convert.read import read_weights
 
     found = (
-        obtain_weights(name, head=head, download=download, progress=progress)
+        obtain_weights(name, head=head, download=download, progress=DownloadBar(name) if progress else None)
         if weights is None
-        else read_weights(Path(weights), name)
+        else read_weights(Path(weights), name).for_head(head=head)
     )
-    if head and not found.has_head:
-        raise WeightsError(f"weights {str(weights)!r} hold no classifier, which head=True asks for; use head=False")
+    import jax
+
     from jaxviz.models.layers import GraphForward
     from jaxviz.models.model import Model
 
-    arrays = {layer: found.arrays[layer] for layer in wanted.graph.weight_shapes()}
     return Model(
         name=name,
         layers=wanted.graph.targets,
-        weights=jax_arrays(arrays),
+        weights=jax.tree.map(jax.numpy.asarray, found.arrays),
         forward=GraphForward(wanted.graph),
         preprocess=wanted.preprocess,
     )
-
-
-def jax_arrays(tree: Any) -> Any:
-    """Every leaf as an array on the default device."""
-    import jax
-
-    return jax.tree.map(jax.numpy.asarray, tree)

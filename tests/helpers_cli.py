@@ -1,0 +1,128 @@
+"""Runs the command line, in this process or in one of its own, and a three-layer model for it to render."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+from typer.testing import CliRunner
+
+import jaxviz.models
+from jaxviz.cli import app
+from jaxviz.files import TEMPORARY_PREFIX
+from jaxviz.models import Architecture
+from jaxviz.models.graph import Graph, GraphBuilder
+from jaxviz.models.layers import GraphForward
+from jaxviz.models.model import Model
+from jaxviz.models.random_weights import random_weights
+
+ESCAPE = "\x1b"
+# A render in a process of its own: real weights, cheap to compile.
+LITE = ("efficientnet_lite0", "block1_1_depthwise_conv")
+QUICK = ("--size", "64", "--crop", "7", "--steps", "2")
+
+TINY = "tiny"
+TINY_CHANNELS = 8
+DEAD_FILTER = 3  # of `mixed_relu`
+NAN_FILTER = 5  # of `mixed_relu`
+
+
+class Ran(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*arguments: str | Path) -> Ran:
+    """`jaxviz ARGUMENTS` in this process; an exception that would be a traceback is raised."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """This process's environment for a child: the same code, on a CPU, no colours."""
+    paths = [str(Path(jaxviz.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "JAX_PLATFORMS": "cpu"} | extra
+
+
+def run_process(
+    *arguments: str | Path, cwd: Path, env: Mapping[str, str] | None = None, before: str | None = None
+) -> Ran:
+    """`python -m jaxviz ARGUMENTS` in a process of its own; `before` is Python to run first in it."""
+    start = ["-m", "jaxviz"] if before is None else ["-c", f"{before}\nfrom jaxviz.cli import main\nmain()"]
+    command = [sys.executable, *start, *map(str, arguments)]
+    done = subprocess.run(
+        command, cwd=cwd, env=environment(**(env or {})), capture_output=True, text=True, timeout=120, check=False
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def run_python(code: str, *, cwd: Path) -> str:
+    """The output of a piece of Python in a fresh interpreter."""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def left_overs(folder: Path) -> list[str]:
+    """Temporary files that a write left behind."""
+    return [str(file) for file in folder.rglob(f"{TEMPORARY_PREFIX}*")]
+
+
+def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Registers the model `tiny`: layers `first_conv`, `mixed_relu` (one dead, one nan filter), `last_conv`."""
+    family = types.ModuleType("jaxviz.models.tiny_family")
+    family.build = _tiny_graph  # type: ignore[attr-defined]
+    family.preprocess = _tiny_preprocess  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, family.__name__, family)
+    monkeypatch.setitem(jaxviz.models.FAMILIES, TINY, "tiny_family")
+    model = _tiny_model()
+    load_published = jaxviz.models.load_model
+
+    def load(name: str, **options: object) -> Model:
+        return model if name == TINY else load_published(name, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jaxviz.models, "load_model", load)
+    return model
+
+
+def tiny_architecture() -> Architecture:
+    """The table of the model `tiny`."""
+    return Architecture(TINY, _tiny_graph(TINY, head=False), _tiny_preprocess)
+
+
+def _tiny_graph(name: str, *, head: bool) -> Graph:
+    net = GraphBuilder()
+    x = net.conv("input_layer", "first_conv", channels=TINY_CHANNELS, kernel=3, stride=2, padding="SAME", bias=True)
+    x = net.relu(x, "mixed_relu")
+    net.conv(x, "last_conv", channels=100, bias=True)
+    return net.graph()
+
+
+def _tiny_preprocess(rgb):  # noqa: ANN001, ANN202
+    return rgb / 127.5 - 1.0
+
+
+def _tiny_model() -> Model:
+    graph = _tiny_graph(TINY, head=False)
+    weights = random_weights(graph)
+    weights["first_conv"]["bias"][DEAD_FILTER] = -1e6
+    weights["first_conv"]["bias"][NAN_FILTER] = float("nan")
+    return Model(TINY, graph.targets, jax.tree.map(jnp.asarray, weights), GraphForward(graph), _tiny_preprocess)

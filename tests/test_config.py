@@ -1,0 +1,202 @@
+"""RenderConfig: the preset's numbers, and that nothing wrong gets through."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import sys
+from types import ModuleType
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import jaxviz.config
+from jaxviz import RenderConfig
+from jaxviz.errors import ConfigError
+
+
+def _without_type_checks() -> ModuleType:
+    """jaxviz.config as a user has it: the tests' own run-time type check would speak before ConfigError does."""
+    spec = importlib.util.spec_from_file_location("unchecked_config", jaxviz.config.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look it up
+    spec.loader.exec_module(module)
+    return module
+
+
+UncheckedConfig = _without_type_checks().RenderConfig
+FIELDS = [field.name for field in dataclasses.fields(RenderConfig)]
+# Each with the option that a message should name.
+WRONG = [
+    ("image_size", 0, "--size"),
+    ("image_size", -5, "--size"),
+    ("image_size", 100_000, "--size"),
+    ("image_size", 64.5, "image_size"),
+    ("image_size", "64", "image_size"),
+    ("image_size", (64,), "image_size"),
+    ("image_size", (64, 64, 3), "image_size"),
+    ("image_size", (64, 0), "--size"),
+    ("image_size", (64, "x"), "--size"),
+    ("image_size", True, "--size"),
+    ("image_size", None, "image_size"),
+    ("steps", 0, "--steps"),
+    ("steps", -1, "--steps"),
+    ("steps", 2.5, "--steps"),
+    ("steps", "30", "--steps"),
+    ("steps", True, "--steps"),
+    ("step_size", 0.0, "--step-size"),
+    ("step_size", -1.0, "--step-size"),
+    ("step_size", float("nan"), "--step-size"),
+    ("step_size", float("inf"), "--step-size"),
+    ("step_size", "10", "--step-size"),
+    ("seed", -1, "--seed"),
+    ("seed", 2**32, "--seed"),
+    ("seed", 1.0, "--seed"),
+    ("activation_border", -1, "activation_border"),
+    ("activation_border", 0.5, "activation_border"),
+    ("initial_range", 0.0, "initial_range"),
+    ("initial_range", float("nan"), "initial_range"),
+    ("crop", -1, "--crop"),
+    ("crop", 2.0, "--crop"),
+    ("contrast", 0.0, "contrast"),
+    ("contrast", "much", "contrast"),
+    ("dtype", "float16", "--dtype"),
+    ("dtype", None, "--dtype"),
+    ("batch_size", 0, "--batch-size"),
+    ("batch_size", "x", "--batch-size"),
+    ("batch_size", 1.0, "--batch-size"),
+    ("batch_size", None, "--batch-size"),
+    ("preset", "nope", "--preset"),
+]
+
+
+def test_config_defaults_are_the_preset_keras() -> None:
+    assert RenderConfig() == RenderConfig.keras() == RenderConfig.from_preset("keras")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("image_size", (180, 180)),
+        ("steps", 30),
+        ("step_size", 10.0),
+        ("seed", 0),
+        ("activation_border", 0),
+        ("initial_range", 0.125),
+        ("crop", 25),
+        ("contrast", 0.15),
+        ("dtype", "float32"),
+        ("batch_size", "auto"),
+        ("preset", "keras"),
+    ],
+)
+def test_keras_preset_has_the_published_number(field: str, value: object) -> None:
+    assert getattr(RenderConfig.keras(), field) == value
+
+
+def test_keras_preset_gives_a_picture_of_130_px() -> None:
+    assert RenderConfig.keras().picture_size == (130, 130)
+
+
+def test_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RenderConfig.keras().steps = 3  # type: ignore[misc]
+
+
+def test_config_can_be_hashed() -> None:
+    assert len({RenderConfig.keras(), RenderConfig.keras(), RenderConfig.keras(seed=1)}) == 2
+
+
+def test_int_size_means_a_square() -> None:
+    assert RenderConfig.keras(image_size=96).size == (96, 96)
+
+
+@pytest.mark.parametrize("size", [(96, 128), [96, 128]])
+def test_pair_size_means_height_and_width(size: object) -> None:
+    config = RenderConfig.keras(image_size=size)
+    assert (config.image_size, config.picture_size) == ((96, 128), (46, 78))
+
+
+@pytest.mark.parametrize("size", [50, 40, 1, (50, 180), (180, 50)])
+def test_size_below_51_px_needs_a_crop(size: object) -> None:
+    with pytest.raises(ConfigError, match="crop 25 px per side leaves nothing.*--size 51 or more, or --crop"):
+        RenderConfig.keras(image_size=size)
+
+
+def test_size_of_51_px_leaves_one_pixel() -> None:
+    assert RenderConfig.keras(image_size=51).picture_size == (1, 1)
+
+
+def test_size_below_51_px_is_fine_with_a_crop() -> None:
+    assert RenderConfig.keras(image_size=40, crop=0).picture_size == (40, 40)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 40, (9, 180)])
+def test_crop_that_the_message_suggests_is_accepted(size: object) -> None:
+    with pytest.raises(ConfigError) as caught:
+        RenderConfig.keras(image_size=size)
+    suggested = int(str(caught.value).rpartition("--crop ")[2].partition(" ")[0])
+    assert min(RenderConfig.keras(image_size=size, crop=suggested).picture_size) >= 1
+
+
+@pytest.mark.parametrize(("field", "value", "named"), WRONG)
+def test_wrong_value_is_refused_by_name_and_value(field: str, value: object, named: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        UncheckedConfig(**{field: value})
+    message = str(caught.value)
+    shown = value[-1] if isinstance(value, tuple) and "--size" in named else value
+    assert named in message
+    assert repr(shown) in message
+
+
+@pytest.mark.parametrize(("field", "value", "named"), WRONG)
+def test_message_of_a_wrong_value_says_what_is_allowed(field: str, value: object, named: str) -> None:
+    with pytest.raises(ConfigError, match=r"allowed: |number from \d+ to \d+|finite number|such as"):
+        UncheckedConfig(**{field: value})
+
+
+def test_unknown_preset_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="preset.*'nope'.*keras"):
+        RenderConfig.from_preset("nope")
+
+
+@settings(derandomize=True, deadline=None, database=None, max_examples=300)
+@given(
+    field=st.sampled_from(FIELDS),
+    value=st.one_of(st.integers(), st.floats(), st.text(max_size=8), st.none(), st.tuples(st.integers(), st.floats())),
+)
+@example(field="step_size", value=10**400)
+@example(field="initial_range", value=10**400)
+@example(field="contrast", value=10**400)
+@example(field="image_size", value=b"ab")
+@example(field="image_size", value=range(64, 66))
+def test_any_value_makes_a_config_or_raises_config_error(field: str, value: object) -> None:
+    try:
+        config = UncheckedConfig(**{field: value})
+    except ConfigError:
+        return
+    assert min(config.picture_size) >= 1
+
+
+@pytest.mark.parametrize("field", ["step_size", "initial_range", "contrast"])
+def test_number_beyond_float32_is_refused(field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        RenderConfig(**{field: 1e39})
+
+
+def test_bytes_are_no_size() -> None:
+    with pytest.raises(ConfigError, match="image_size"):
+        UncheckedConfig(image_size=b"\xb4\xb4")
+
+
+def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:
+    numbers = json.loads(json.dumps(RenderConfig.keras(batch_size=8).numbers(), allow_nan=False))
+    assert set(numbers) == set(FIELDS) - {"preset", "batch_size"}
+
+
+def test_numbers_tell_two_seeds_apart() -> None:
+    assert RenderConfig.keras(seed=1).numbers() != RenderConfig.keras(seed=2).numbers()
