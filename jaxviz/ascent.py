@@ -41,7 +41,11 @@ class Ascent(NamedTuple):
 
 @partial(jax.jit, static_argnames=("parameterization", "size"))
 def initial_parameters(
-    seed: Integer[Array, ""], filter_indices: Integer[Array, " batch"], *, parameterization: Pixel, size: tuple[int, int]
+    seed: Integer[Array, ""],
+    filter_indices: Integer[Array, " batch"],
+    *,
+    parameterization: Pixel,
+    size: tuple[int, int],
 ) -> Float[Array, "batch height width 3"]:
     """Starting image parameters: drawn from the seed and the filter, not from the layer or the batch."""
 

@@ -8,7 +8,7 @@ import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from typer.testing import CliRunner
 import jaxviz.models
 from jaxviz.cli import app
 from jaxviz.files import TEMPORARY_PREFIX
-from jaxviz.models import Architecture
 from jaxviz.models.graph import Graph, GraphBuilder
 from jaxviz.models.layers import GraphForward
 from jaxviz.models.model import Model
@@ -87,7 +86,7 @@ def left_overs(folder: Path) -> list[str]:
 
 
 def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """Registers the model `tiny`: layers `first_conv`, `mixed_relu` (one dead, one nan filter), `last_conv`."""
+    """Registers the model `tiny`: `first_conv`, `mixed_relu` (one dead, one nan filter) and, 100 wide, `wide_conv`."""
     family = types.ModuleType("jaxviz.models.tiny_family")
     family.build = _tiny_graph  # type: ignore[attr-defined]
     family.preprocess = _tiny_preprocess  # type: ignore[attr-defined]
@@ -103,20 +102,15 @@ def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
     return model
 
 
-def tiny_architecture() -> Architecture:
-    """The table of the model `tiny`."""
-    return Architecture(TINY, _tiny_graph(TINY, head=False), _tiny_preprocess)
-
-
 def _tiny_graph(name: str, *, head: bool) -> Graph:
     net = GraphBuilder()
     x = net.conv("input_layer", "first_conv", channels=TINY_CHANNELS, kernel=3, stride=2, padding="SAME", bias=True)
-    x = net.relu(x, "mixed_relu")
-    net.conv(x, "last_conv", channels=100, bias=True)
+    net.relu(x, "mixed_relu")
+    net.conv("input_layer", "wide_conv", channels=100, stride=4)
     return net.graph()
 
 
-def _tiny_preprocess(rgb):  # noqa: ANN001, ANN202
+def _tiny_preprocess(rgb: Any) -> Any:
     return rgb / 127.5 - 1.0
 
 

@@ -114,10 +114,14 @@ def test_keras3_file_lacking_one_counter_does_not_shift_the_others(keras_files, 
         read_weights(path, MODEL)
 
 
-def test_training_state_is_ignored(keras_files, tmp_path):
-    path = Path(shutil.copy(keras_files / "k3_model.h5", tmp_path))
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [("k3_model.h5", "optimizer_weights/Adam/m/conv1_conv/kernel:0"), ("k3.weights.h5", "optimizer/vars/0")],
+)
+def test_training_state_is_ignored(keras_files, tmp_path, name, array):
+    path = Path(shutil.copy(keras_files / name, tmp_path))
     with h5py.File(path, "r+") as root:
-        root["optimizer_weights/Adam/m/conv1_conv/kernel:0"] = np.zeros(3)
+        root[array] = np.zeros(3)
     assert_same_weights(read_weights(path, MODEL).arrays, keras_weights())
 
 
@@ -176,6 +180,13 @@ def test_two_arrays_for_one_weight_are_refused(altered):
         root["post_bn"].attrs["weight_names"] = names
     with pytest.raises(WeightsError, match="1 unexpected: 'post_bn/other/gamma:0'"):
         read_weights(altered, MODEL)
+
+
+def test_head_under_both_its_names_is_refused(tmp_path):
+    weights = random_weights(MODEL, head=True)
+    path = write_legacy_h5(tmp_path / "two_heads.h5", weights | {"probs": weights["predictions"]})
+    with pytest.raises(WeightsError, match="2 doubled: 'probs/kernel' and 'predictions/kernel'"):
+        read_weights(path, MODEL)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])

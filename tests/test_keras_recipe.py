@@ -23,7 +23,7 @@ def keras_example(model, layer, filters, initial_images, config):
     import keras
     import tensorflow as tf
 
-    from weights_convert.verify import KerasReference
+    from weights_convert.references import KerasReference
 
     reference = KerasReference(model.name, head=False, side=config.size[0])
     reference.set_arrays(jax.tree.map(np.asarray, model.weights))

@@ -9,6 +9,7 @@ import pytest
 
 from jaxviz.models import architecture
 from jaxviz.models.random_weights import random_weights
+from weights_convert import references
 from weights_convert import verify as verify_module
 from weights_convert.verify import verify
 
@@ -56,7 +57,7 @@ def test_layer_names_are_those_of_a_fresh_keras_session():
     import keras
 
     keras.backend.clear_session()
-    for name, build in verify_module.KERAS_NAMES.items():
+    for name, build in references.KERAS_NAMES.items():
         for head in (False, True):
             network = getattr(keras.applications, build)(weights=None, include_top=head, input_shape=(32, 32, 3))
             names = [layer.name for layer in architecture(name, head=head).graph.layers]
@@ -69,7 +70,7 @@ def test_layer_names_are_those_of_a_fresh_keras_session():
 def keras_comparison():
     """Random weights in Keras and here; a function that compares changed ones with Keras's."""
     graph = architecture("resnet50v2").graph
-    reference = verify_module.KerasReference("resnet50v2", head=False, side=SIDE)
+    reference = references.KerasReference("resnet50v2", head=False, side=SIDE)
     weights = random_weights(graph, seed=3)
     reference.set_arrays(weights)
 

@@ -27,20 +27,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The network's name, from `jaxviz models`.")]
+
 
 def main() -> None:
     """Runs the command that the arguments name."""
     app(prog_name="python -m weights_convert")
 
 
-@app.callback()
-def _commands() -> None:
-    """Keeps `convert` a command of its own; typer would fold a single one into the program."""
-
-
 @app.command()
 def convert(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The network's name, from `jaxviz models`.")],
+    model: ModelName,
     source: Annotated[
         Path | None,
         typer.Argument(
@@ -81,6 +78,50 @@ def convert(
             f"{sum(array.size for array in arrays):,} numbers, {path.stat().st_size:,} bytes"
         )
         print(f"sha256 {digests.sha256(path)}")
+
+
+@app.command()
+def verify(
+    model: ModelName,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|random",
+            help="A weights file, or `random`. Default: the weights on this machine, else random ones.",
+            show_default=False,
+        ),
+    ] = None,
+    head: Annotated[
+        bool | None,
+        typer.Option("--head/--no-head", help="With the classifying head or not. Default: where there is one."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the test image (default 224).", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the test image and of random weights.")] = 0,
+) -> None:
+    """Compares every layer's activation, and input gradients, with the framework the model comes from.
+
+    Exits with 1 if any is out of tolerance. Needs: pip install 'jaxviz-atlas[verify]'.
+    """
+    with _reported_errors():
+        from weights_convert.verify import RANDOM
+        from weights_convert.verify import verify as compare
+
+        source = RANDOM if weights == RANDOM else Path(weights) if weights is not None else None
+        report = compare(model, source, head=head, size=size, seed=seed)
+        width = max(len(row.layer) for row in report.rows)
+        print(f"{'layer':{width}}  {'quantity':14}  {'max abs':>8}  {'relative L2':>11}  {'tolerance':>9}")
+        for row in report.rows:
+            print(
+                f"{row.layer:{width}}  {row.quantity:14}  {row.max_abs:8.1e}  {row.relative_l2:11.1e}  "
+                f"{row.tolerance:9.0e}  {'' if row.passed else 'FAILED'}".rstrip()
+            )
+        failed = len(report.failures)
+        print(f"{model}, weights {report.weights}, against {report.framework}")
+        print(f"{len(report.rows)} comparisons, {failed} out of tolerance")
+        if failed:
+            raise typer.Exit(1)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import pooch  # type: ignore[import-untyped]
+import pooch
 import requests
 
 from jaxviz.errors import StorageError, WeightsUnavailableError

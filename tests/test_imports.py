@@ -1,0 +1,241 @@
+"""The one-way order of imports, read from the source, and what importing jaxviz costs."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers_cli import run_python
+
+import jaxviz
+from jaxviz.models import FAMILIES
+
+ROOT = Path(jaxviz.__file__).parents[1]
+FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
+# Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
+ROWS = [
+    {"jaxviz.__main__", "jaxviz.cli", "jaxviz.progress"},
+    {"jaxviz.render"},
+    {"jaxviz.storage"},
+    {"jaxviz.models"},
+    {"jaxviz.models.model", "jaxviz.ascent"},
+    {
+        "jaxviz.objectives",
+        "jaxviz.parameterizations",
+        "jaxviz.images",
+        "jaxviz.models.layers",
+        "jaxviz.models.random_weights",
+    },
+    {"jaxviz.models.convolution"},
+    FAMILY_MODULES,
+    {"jaxviz.models.graph"},
+    {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.paths", "jaxviz.errors"},
+]
+RANKS = {module: -row for row, modules in enumerate(ROWS) for module in modules}
+FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision", "efficientnet_lite_pytorch", "tf_keras"}
+LAZY_ROOT = "jaxviz"  # its names arrive when used, so anybody may import it
+
+
+class Import(NamedTuple):
+    """One import statement's target, and where it stands."""
+
+    module: str
+    target: str
+    in_function: bool
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.line} imports {self.target}"
+
+
+def sources() -> dict[str, Path]:
+    files = [file for package in ("jaxviz", "weights_convert") for file in sorted((ROOT / package).rglob("*.py"))]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    return dict(zip(names, files, strict=True))
+
+
+SOURCES = sources()
+TREES = {module: ast.parse(file.read_text()) for module, file in SOURCES.items()}
+
+
+def imports_of(module: str) -> list[Import]:
+    return list(_imports(module, TREES[module], in_function=False))
+
+
+def _imports(module: str, node: ast.AST, *, in_function: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for other in child.orelse:
+                yield from _imports(module, other, in_function=in_function)
+        elif isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(module, alias.name, in_function, child.lineno)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"{module}:{child.lineno} imports relatively"
+            for alias in child.names:
+                full = f"{child.module}.{alias.name}"
+                yield Import(module, full if full in SOURCES else str(child.module), in_function, child.lineno)
+        else:
+            inside = in_function or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(module, child, in_function=inside)
+
+
+EVERY_IMPORT = [one for module in SOURCES for one in imports_of(module)]
+JAXVIZ_MODULES = [module for module in SOURCES if module.startswith("jaxviz.")]
+CONVERT_MODULES = [module for module in SOURCES if module.split(".")[0] == "weights_convert"]
+
+
+def test_walk_finds_imports_at_the_top_and_in_functions() -> None:
+    found = {(one.module, one.target, one.in_function) for one in EVERY_IMPORT}
+    assert ("jaxviz.cli", "jaxviz.models", False) in found
+    assert ("jaxviz.cli", "jaxviz.storage", True) in found
+
+
+@pytest.mark.parametrize("module", JAXVIZ_MODULES)
+def test_module_has_a_rank(module: str) -> None:
+    assert module in RANKS, "give the new module its row in ROWS"
+
+
+def test_every_ranked_module_exists() -> None:
+    assert RANKS.keys() <= SOURCES.keys()
+
+
+@pytest.mark.parametrize("module", JAXVIZ_MODULES)
+def test_imports_go_down(module: str) -> None:
+    upward = [
+        str(one) for one in imports_of(module) if one.target in RANKS and RANKS[one.target] > RANKS.get(module, 0)
+    ]
+    assert upward == []
+
+
+def test_imports_within_jaxviz_never_go_round() -> None:
+    graph: dict[str, set[str]] = {module: set() for module in JAXVIZ_MODULES}
+    for one in EVERY_IMPORT:
+        if one.module in graph and one.target in graph:
+            graph[one.module].add(one.target)
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
+
+
+def test_imports_at_the_top_never_go_round_between_the_packages() -> None:
+    graph: dict[str, set[str]] = {module: set() for module in SOURCES}
+    for one in EVERY_IMPORT:
+        if not one.in_function and one.target in graph:
+            graph[one.module].add(one.target)
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(graph)
+
+
+def test_package_imports_nothing_of_its_own_at_the_top() -> None:
+    assert [str(one) for one in imports_of(LAZY_ROOT) if not one.in_function and one.target in SOURCES] == []
+
+
+@pytest.mark.parametrize("module", ["jaxviz.ascent", *sorted(FAMILY_MODULES)])
+def test_no_family_is_imported_by(module: str) -> None:
+    assert [str(one) for one in imports_of(module) if one.target in FAMILY_MODULES] == []
+
+
+def test_registry_imports_at_the_top_only_what_needs_no_jax() -> None:
+    top = {one.target for one in imports_of("jaxviz.models") if not one.in_function and one.target in SOURCES}
+    assert top <= {"jaxviz.errors", "jaxviz.models.graph"}
+
+
+def test_registry_imports_within_models_only_layers_and_model() -> None:
+    inside = {one.target for one in imports_of("jaxviz.models") if one.in_function and one.target in JAXVIZ_MODULES}
+    assert inside <= {"jaxviz.models.layers", "jaxviz.models.model"}
+
+
+def test_weights_convert_is_imported_only_inside_functions_of_registry_and_cli() -> None:
+    users = {one for one in EVERY_IMPORT if one.module in JAXVIZ_MODULES and one.target in CONVERT_MODULES}
+    assert {one.module for one in users} <= {"jaxviz.models", "jaxviz.cli"}
+    assert [str(one) for one in users if not one.in_function] == []
+
+
+@pytest.mark.parametrize("module", CONVERT_MODULES)
+def test_weights_convert_imports_nothing_above_the_registry(module: str) -> None:
+    above = [str(one) for one in imports_of(module) if RANKS.get(one.target, -99) > RANKS["jaxviz.models"]]
+    assert above == []
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES.keys() - {"weights_convert.verify"}))
+def test_no_other_framework_is_imported_by(module: str) -> None:
+    assert [str(one) for one in imports_of(module) if one.target.split(".")[0] in FRAMEWORKS] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["jaxviz.config", "jaxviz.errors", "jaxviz.files", "jaxviz.images", "jaxviz.models.graph"]
+)
+def test_jax_is_not_imported_at_the_top_of(module: str) -> None:
+    assert [str(one) for one in imports_of(module) if one.target.split(".")[0] in ("jax", "flax")] == []
+
+
+@pytest.mark.parametrize("module", [*JAXVIZ_MODULES, *CONVERT_MODULES])
+def test_only_terminals_print(module: str) -> None:
+    terminals = {"jaxviz.cli", "jaxviz.progress", "weights_convert.__main__", "weights_convert.progress"}
+    calls = [
+        f"line {node.lineno}"
+        for node in ast.walk(TREES[module])
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert calls == [] or module in terminals
+
+
+# What importing costs, and what the package offers
+
+
+def test_importing_jaxviz_imports_nothing_heavy(tmp_path: Path) -> None:
+    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping'}"
+    assert run_python(f"import sys, jaxviz; print(sorted({heavy} & sys.modules.keys()))", cwd=tmp_path) == "[]\n"
+
+
+def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
+    code = "import sys, jaxviz; jaxviz.RenderConfig.keras(); print('jax' in sys.modules)"
+    assert run_python(code, cwd=tmp_path) == "False\n"
+
+
+@pytest.mark.parametrize("module", ["jaxviz.storage", "jaxviz.recipe", "jaxviz.images", "jaxviz.models"])
+def test_jax_is_not_imported_with(tmp_path: Path, module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{'jax', 'flax'}} & sys.modules.keys()))"
+    assert run_python(code, cwd=tmp_path) == "[]\n"
+
+
+def test_all_is_sorted() -> None:
+    assert list(jaxviz.__all__) == sorted(jaxviz.__all__)
+
+
+@pytest.mark.parametrize("name", jaxviz.__all__)
+def test_public_name_resolves(name: str) -> None:
+    assert getattr(jaxviz, name) is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["load_model", "RenderConfig", "render_layer", "iter_render", "visualize_filter", "Model", "list_models"]
+)
+def test_public_names_are_those_of_the_design(name: str) -> None:
+    assert name in jaxviz.__all__
+
+
+def test_dir_shows_the_public_names() -> None:
+    assert set(jaxviz.__all__) <= set(dir(jaxviz))
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nope"):
+        jaxviz.nope  # noqa: B018
+
+
+def undocumented(node: ast.AST, path: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not child.name.startswith("_"):
+            if not ast.get_docstring(child):
+                yield f"{path}.{child.name}"
+            if isinstance(child, ast.ClassDef):
+                yield from undocumented(child, f"{path}.{child.name}")
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_everything_public_has_a_docstring_in(module: str) -> None:
+    assert ast.get_docstring(TREES[module])
+    assert list(undocumented(TREES[module], module)) == []
