@@ -7,10 +7,11 @@ help and `models` answer at once. Exit codes: see `errors.py`; 130 after Ctrl-C.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -35,6 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Render what every filter of a convolutional network looks for, a whole layer in one batched JAX call.",
 )
+
+_NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -83,7 +86,7 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
     """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
     with _reported_errors():
         graph = registry.architecture(model, head=True).graph
-        height, width = _parse_size(size) if size else RenderConfig.keras().size
+        height, width = _parse_size(size) if size is not None else RenderConfig.keras().size
         sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
         rows = [
             {
@@ -139,13 +142,15 @@ def render(
     Pictures of the same recipe that are in the folder already are kept, so an interrupted run goes on.
     """
     with _reported_errors():
+        from jaxviz import storage
+
         given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
-        given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size else None}
+        given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size is not None else None}
         given |= {"dtype": dtype, "batch_size": _parse_batch_size(batch_size)}
         config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
         chosen = parse_filters(filters) if filters is not None else None
-        label = name or config.preset
-        network = _load(model, layer, weights, out, label)
+        label = config.preset if name is None else name
+        network = _load(model, layer, chosen, config, weights, storage.folder_path(out, model, layer, label))
         plan, folder = _plan(network, layer, chosen, config, out, label, overwrite)
         summary = _render(plan, folder, numbers=numbers)
         typer.echo(json.dumps(summary) if as_json else _summary_text(summary))
@@ -164,13 +169,13 @@ def parse_filters(text: str) -> list[int] | Literal["all"]:
     numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not (first.isdecimal() and first.isascii() and (not dash or (last.isdecimal() and last.isascii()))):
+        if not _NUMBER.fullmatch(first) or (dash and not _NUMBER.fullmatch(last)):
             raise FilterError(
                 f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
                 "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
             )
         low, high = int(first), int(last or first)
-        if low > high or high > 10**6:
+        if low > high:
             raise FilterError(
                 f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
             )
@@ -178,16 +183,27 @@ def parse_filters(text: str) -> list[int] | Literal["all"]:
     return sorted(numbers)
 
 
-def _load(model: str, layer: str, weights: Path | None, out: Path, label: str) -> Model:
-    """The model; names are checked before any weights are read or fetched."""
+def _load(
+    model: str,
+    layer: str,
+    filters: list[int] | Literal["all"] | None,
+    config: RenderConfig,
+    weights: Path | None,
+    folder: Path,
+) -> Model:
+    """The model. All that can be checked without weights is checked before any are read or fetched."""
     from jaxviz import storage
     from jaxviz.models.model import check_layer
+    from jaxviz.render import check_request
 
-    heads = [head for head in (False, True) if layer in registry.architecture(model, head=head).graph.targets]
-    if not heads:
-        check_layer(model, layer, registry.architecture(model, head=True).graph.targets)
-    storage.folder_path(out, model, layer, label)
-    return registry.load_model(model, weights=weights, head=heads[0], progress=True)
+    without_head, with_head = (registry.architecture(model, head=head).graph for head in (False, True))
+    check_layer(model, layer, with_head.targets)
+    row = with_head.by_name[layer]
+    map_size = with_head.output_sizes(*config.size)[layer]
+    flat = with_head.receptive_fields()[layer] is None  # behind the global pool there is no map
+    check_request(layer, (row.channels,) if flat else (*map_size, row.channels), filters, config)
+    storage.recorded_batch_size(folder)
+    return registry.load_model(model, weights=weights, head=layer not in without_head.targets, progress=True)
 
 
 def _plan(
@@ -235,15 +251,16 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
                 folder.write(picture)
                 rendered.append(picture)
                 advance()
-    except KeyboardInterrupt:
         finish()
+    except KeyboardInterrupt:
         there = sum(index in folder.done for index in plan.filters)
-        _fail(
+        message = (
             f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
-            "without --overwrite, goes on from there",
-            130,
+            "without --overwrite, goes on from there"
         )
-    finish()
+        with suppress(KeyboardInterrupt):
+            finish()
+        _fail(message, 130)
     statuses = [folder.done[index].status for index in plan.filters]
     return {
         "model": plan.model.name,
@@ -275,18 +292,18 @@ def _summary_text(summary: dict[str, Any]) -> str:
         lines.append(f"{summary['already_there']} were already there")
     lines.append(f"pictures: {summary['folder']}")
     lines.append(f"grid:     {summary['grid']}")
-    return "\n".join(lines)
+    return _printable("\n".join(lines))
 
 
 def _parse_size(text: str) -> tuple[int, int]:
     height, cross, width = text.lower().partition("x")
-    if not height.isdecimal() or (cross and not width.isdecimal()):
+    if not _NUMBER.fullmatch(height) or (cross and not _NUMBER.fullmatch(width)):
         raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
-    return int(height), int(width or height)
+    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
 
 
 def _parse_batch_size(text: str) -> int | str:
-    return int(text) if text.isdecimal() else text
+    return int(text) if _NUMBER.fullmatch(text) else text
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -314,5 +331,10 @@ def _reported_errors() -> Iterator[None]:
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(message, err=True)
+    typer.echo(_printable(message), err=True)
     raise typer.Exit(exit_code)
+
+
+def _printable(text: str) -> str:
+    """Text that any terminal takes: a file name need not be Unicode."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

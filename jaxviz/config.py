@@ -6,7 +6,6 @@ The preset `keras` is the recipe of the published Keras example "Visualizing wha
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,9 +14,21 @@ from jaxviz.errors import ConfigError
 
 PRESETS = ("keras",)
 DTYPES = ("float32",)
+OPTIONS = {  # field -> its option on the command line, for messages
+    "image_size": "size",
+    "steps": "steps",
+    "step_size": "step-size",
+    "seed": "seed",
+    "activation_border": "activation-border",
+    "crop": "crop",
+    "dtype": "dtype",
+    "batch_size": "batch-size",
+    "preset": "preset",
+}
 LARGEST_IMAGE_PX = 8192
 LARGEST_BATCH = 65536
 LARGEST_SEED = 2**32 - 1
+SMALLEST, LARGEST = 1e-30, 1e30  # of lengths and ranges: what float32 holds, with room to square the smaller ones
 
 
 @dataclass(frozen=True)
@@ -105,7 +116,7 @@ class RenderConfig:
 
 def _pair(size: Any) -> tuple[Any, Any]:
     pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
-    if isinstance(size, str) or len(pair) != 2:
+    if isinstance(size, str | bytes) or len(pair) != 2:
         raise ConfigError(f"image_size {size!r} is neither a number of pixels nor (height, width), such as 180")
     return pair
 
@@ -116,8 +127,8 @@ def _check_int(name: str, value: Any, lowest: int, highest: int, *, also: str = 
 
 
 def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise ConfigError(f"{_described(name)} {value!r} is not a finite number above 0")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not SMALLEST <= value <= LARGEST:
+        raise ConfigError(f"{_described(name)} {value!r} is not a finite number above 0, from {SMALLEST} to {LARGEST}")
 
 
 def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
@@ -126,5 +137,4 @@ def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
 
 
 def _described(name: str) -> str:
-    options = {"image_size": "size", "step_size": "step-size", "batch_size": "batch-size"}
-    return f"{name} (--{options.get(name, name)})"
+    return f"{name} (--{OPTIONS[name]})" if name in OPTIONS else name

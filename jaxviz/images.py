@@ -14,7 +14,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 GRID_MARGIN_PX = 5  # black, between tiles, as in the Keras example
 STD_EPSILON = 1e-5  # of the Keras example's deprocess_image
-TILE_COLOUR, TILE_CROSS_COLOUR, TILE_TEXT_COLOUR = (48, 48, 48), (88, 88, 88), (240, 240, 240)
+TILE_COLOURS = {"dead": (44, 44, 52), "nan": (72, 36, 36)}
+TILE_CROSS_COLOUR, TILE_TEXT_COLOUR = (88, 88, 88), (240, 240, 240)
+SMALLEST_LABELLED_PX = 12  # a smaller tile has its colour only
 
 
 def deprocess(
@@ -31,14 +33,16 @@ def deprocess(
     return picture
 
 
-def placeholder(height: int, width: int, text: str) -> UInt8[np.ndarray, "height width 3"]:
-    """A crossed dark tile with a label, for a filter that has no picture."""
-    tile = Image.new("RGB", (width, height), TILE_COLOUR)
-    draw = ImageDraw.Draw(tile)
-    draw.line((0, 0, width - 1, height - 1), fill=TILE_CROSS_COLOUR)
-    draw.line((0, height - 1, width - 1, 0), fill=TILE_CROSS_COLOUR)
-    font = ImageFont.load_default(size=max(8, min(height, width) // 6))
-    draw.text((width / 2, height / 2), text, fill=TILE_TEXT_COLOUR, font=font, anchor="mm", align="center")
+def placeholder(height: int, width: int, *, filter_index: int, status: str) -> UInt8[np.ndarray, "height width 3"]:
+    """A crossed dark tile that names its filter and its status, for a filter that has no picture."""
+    tile = Image.new("RGB", (width, height), TILE_COLOURS[status])
+    if min(height, width) >= SMALLEST_LABELLED_PX:
+        draw = ImageDraw.Draw(tile)
+        draw.line((0, 0, width - 1, height - 1), fill=TILE_CROSS_COLOUR)
+        draw.line((0, height - 1, width - 1, 0), fill=TILE_CROSS_COLOUR)
+        font = ImageFont.load_default(size=max(8, min(height, width) // 6))
+        middle, label = (width / 2, height / 2), f"{filter_index}\n{status}"
+        draw.text(middle, label, fill=TILE_TEXT_COLOUR, font=font, anchor="mm", align="center")
     return np.asarray(tile)
 
 

@@ -37,9 +37,21 @@ class Recipe:
         """The inverse of `to_json`.
 
         Raises:
-            TypeError: missing or unknown fields.
+            TypeError: missing or unknown fields, or values of the wrong type.
         """
-        return cls(**values)
+        recipe = cls(**values)
+        texts = (
+            recipe.model,
+            recipe.weights_sha256,
+            recipe.layer,
+            recipe.objective,
+            recipe.initial_images_sha256 or "",
+        )
+        if not (all(isinstance(text, str) for text in texts) and isinstance(recipe.config, dict)):
+            raise TypeError("a recipe's names are texts and its config is a table")
+        if not isinstance(recipe.batch_size, int) or recipe.batch_size < 1:
+            raise TypeError("a recipe's batch size is a number above 0")
+        return recipe
 
     def differences(self, other: Recipe) -> list[str]:
         """Texts such as "steps is 30 there, 64 here" for every field in which `other` (there) differs."""

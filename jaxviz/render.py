@@ -104,9 +104,12 @@ class LayerResult:
             OutputFolderError: the folder holds another recipe's pictures and `overwrite` is False.
             StorageError: the disk is full or read-only.
         """
-        folder = storage.LayerFolder.open(out, self.recipe, label=name or self.config.preset, overwrite=overwrite)
+        folder = storage.LayerFolder.open(
+            out, self.recipe, label=self.config.preset if name is None else name, overwrite=overwrite
+        )
         for item in self.items:
-            folder.write(item)
+            if item.filter_index not in folder.done:
+                folder.write(item)
         folder.finish(device=device_name())
         return folder.path
 
@@ -170,9 +173,7 @@ def plan_render(
     """Check a request and fix its batch size and recipe; nothing is compiled. Raises as `render_layer` does."""
     config = config or RenderConfig.keras()
     check_layer(model.name, layer, model.layers)
-    activation = _activation_shape(model, layer, config)
-    _check_border(activation, config, layer)
-    chosen = _checked_filters(filters, activation[-1], layer)
+    chosen = check_request(layer, _activation_shape(model, layer, config), filters, config)
     start = None if initial_images is None else _checked_images(initial_images, len(chosen), config)
     recipe = Recipe(
         model=model.name,
@@ -184,6 +185,26 @@ def plan_render(
         initial_images_sha256=None if start is None else hashlib.sha256(start.tobytes()).hexdigest(),
     )
     return Plan(model, layer, chosen, config, recipe, start)
+
+
+def check_request(layer: str, activation: tuple[int, ...], filters: Filters, config: RenderConfig) -> tuple[int, ...]:
+    """The filters to render, once they, the border and the image size suit the layer's activation.
+
+    `activation` is (height, width, channels) or (channels,) of one image. Raises FilterError or ConfigError.
+    """
+    size = f"{config.size[0]}x{config.size[1]}"
+    if 0 in activation:
+        raise ConfigError(
+            f"image_size (--size) {size} leaves an empty activation {activation} at layer {layer!r}; "
+            "give a larger --size"
+        )
+    border = config.activation_border
+    if len(activation) == 3 and border and min(activation[:2]) <= 2 * border:
+        raise ConfigError(
+            f"activation_border {border} leaves nothing of the {activation[0]}x{activation[1]} map of layer {layer!r} "
+            f"at --size {size}; give --activation-border {(min(activation[:2]) - 1) // 2} or less"
+        )
+    return _checked_filters(filters, activation[-1], layer)
 
 
 def iter_pictures(plan: Plan) -> Iterator[Picture]:
@@ -254,7 +275,7 @@ def _picture(plan: Plan, filter_index: int, batch: Any, place: int) -> Picture:
     if status == "ok":
         picture = images.deprocess(image, crop=config.crop, contrast=config.contrast)
     else:
-        picture = images.placeholder(*config.picture_size, f"{filter_index}\n{status}")
+        picture = images.placeholder(*config.picture_size, filter_index=filter_index, status=status)
     return Picture(filter_index, picture, score, history, status, plan.recipe)
 
 
@@ -268,21 +289,7 @@ def _activation_shape(model: Model, layer: str, config: RenderConfig) -> tuple[i
             f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
             "(batch, height, width, channels) or (batch, channels)"
         )
-    if 0 in shape:
-        raise ConfigError(
-            f"image_size (--size) {config.size[0]}x{config.size[1]} leaves an empty activation {shape[1:]} at layer "
-            f"{layer!r}; give a larger --size"
-        )
     return shape[1:]
-
-
-def _check_border(activation: tuple[int, ...], config: RenderConfig, layer: str) -> None:
-    border = config.activation_border
-    if len(activation) == 3 and border and min(activation[:2]) <= 2 * border:
-        raise ConfigError(
-            f"activation_border {border} leaves nothing of the {activation[0]}x{activation[1]} map of layer {layer!r} "
-            f"at --size {config.size[0]}x{config.size[1]}; give {(min(activation[:2]) - 1) // 2} or less"
-        )
 
 
 def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, ...]:

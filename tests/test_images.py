@@ -174,19 +174,19 @@ def test_grid_leaves_its_pictures_alone() -> None:
 
 @pytest.mark.parametrize("size", [(130, 130), (50, 50), (1, 1), (3, 200), (200, 3), (14, 50)])
 def test_placeholder_has_the_asked_size(size: tuple[int, int]) -> None:
-    tile = placeholder(*size, "12\ndead")
+    tile = placeholder(*size, filter_index=12, status="dead")
     assert (tile.shape, tile.dtype) == ((*size, 3), np.uint8)
 
 
 @pytest.mark.parametrize("size", [(130, 130), (50, 50), (1, 1), (3, 200), (200, 3)])
 def test_placeholder_differs_between_dead_and_nan(size: tuple[int, int]) -> None:
-    assert not np.array_equal(placeholder(*size, "12\ndead"), placeholder(*size, "12\nnan"))
+    assert not np.array_equal(placeholder(*size, filter_index=12, status="dead"), placeholder(*size, filter_index=12, status="nan"))
 
 
 def test_placeholder_names_its_filter() -> None:
-    assert not np.array_equal(placeholder(130, 130, "12\ndead"), placeholder(130, 130, "13\ndead"))
+    assert not np.array_equal(placeholder(130, 130, filter_index=12, status="dead"), placeholder(130, 130, filter_index=13, status="dead"))
 
 
 def test_placeholder_is_not_taken_for_a_picture() -> None:
     # A picture is centred on grey 127; a tile is dark.
-    assert placeholder(130, 130, "12\ndead").mean() < 80
+    assert placeholder(130, 130, filter_index=12, status="dead").mean() < 80
