@@ -254,13 +254,15 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
         finish()
     except KeyboardInterrupt:
         there = sum(index in folder.done for index in plan.filters)
-        message = (
-            f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
-            "without --overwrite, goes on from there"
-        )
         with suppress(KeyboardInterrupt):
             finish()
-        _fail(message, 130)
+        if folder.untouched:
+            _fail(f"interrupted: nothing was replaced in {folder.path}. The same command starts again", 130)
+        _fail(
+            f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
+            "without --overwrite, goes on from there",
+            130,
+        )
     statuses = [folder.done[index].status for index in plan.filters]
     return {
         "model": plan.model.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from jaxviz.errors import ConfigError
@@ -65,6 +66,8 @@ class RenderConfig:
     preset: str = "keras"
 
     def __post_init__(self) -> None:
+        for name in ("steps", "seed", "activation_border", "crop", "batch_size"):
+            object.__setattr__(self, name, _plain_int(getattr(self, name)))
         object.__setattr__(self, "image_size", _pair(self.image_size))
         height, width = self.size
         for length in (height, width):
@@ -114,8 +117,14 @@ class RenderConfig:
         return {name: value for name, value in fields.items() if name not in ("preset", "batch_size")}
 
 
+def _plain_int(value: Any) -> Any:
+    """NumPy's and other libraries' integers as Python's, so that they go into JSON; the rest as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
 def _pair(size: Any) -> tuple[Any, Any]:
-    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    size = _plain_int(size)
+    pair = (size, size) if isinstance(size, int) else tuple(map(_plain_int, size)) if isinstance(size, Sequence) else ()
     if isinstance(size, str | bytes) or len(pair) != 2:
         raise ConfigError(f"image_size {size!r} is neither a number of pixels nor (height, width), such as 180")
     return pair

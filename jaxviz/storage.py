@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import shutil
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -91,6 +90,11 @@ class LayerFolder:
         self._stale = []
         self.done[picture.filter_index] = Saved(picture.filter_index, picture.score, picture.status, picture.recipe)
 
+    @property
+    def untouched(self) -> bool:
+        """Whether it still holds another recipe's pictures, which the first new one will replace."""
+        return bool(self._stale)
+
     def finish(self, *, device: str, timings: dict[str, float | None] | None = None, numbers: bool = False) -> None:
         """Make grid.png and layer.json from all the pictures in the folder, unless they describe it already.
 
@@ -165,18 +169,18 @@ def recorded_batch_size(path: Path) -> int | None:
 
 def read_saved(file: Path) -> Saved | str:
     """The provenance of a picture file, or in words why it has none; a damaged file is "damaged"."""
-    if file.is_dir():
-        return "it is a folder"
     try:
         content = file.read_bytes()
         if not content.startswith(PNG_START[: len(content)]):
             return "it is no PNG file"
-        if not content.endswith(PNG_END):  # Pillow forgives a missing end; a whole file has it
+        if PNG_END not in content:  # Pillow forgives a missing end; a whole file has it, something may follow
             return "damaged"
         with Image.open(io.BytesIO(content)) as image:
             image.load()
             text = getattr(image, "text", {}).get(CHUNK)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        return "it is larger than any picture"
+    except (OSError, SyntaxError, ValueError):
         return "damaged"
     if text is None:
         return "it was not made by jaxviz"
@@ -216,9 +220,13 @@ def _picture_files(path: Path) -> list[Path]:
                 raise OutputFolderError(f"--out leads to {folder}, which is a file; give a folder")
         if not path.exists():
             return []
-        return sorted(file for file in path.iterdir() if PICTURE_NAME.fullmatch(file.name))
+        files = sorted(file for file in path.iterdir() if PICTURE_NAME.fullmatch(file.name))
+        folders = [file for file in files if file.is_dir()]
     except OSError as error:
         raise StorageError(f"cannot read folder {path}: {error.strerror or error}; choose another --out") from error
+    if folders:
+        raise OutputFolderError(f"--out holds {folders[0]}, a folder with a picture's name; choose another --out")
+    return files
 
 
 def _provenance(picture: Picture) -> dict[str, Any]:
@@ -247,10 +255,7 @@ def _read_picture(file: Path) -> UInt8[np.ndarray, "height width 3"]:
 
 def _remove(file: Path) -> None:
     try:
-        if file.is_dir():
-            shutil.rmtree(file)
-        else:
-            file.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove {file}: {error.strerror or error}; choose another --out") from error
 

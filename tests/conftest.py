@@ -77,3 +77,9 @@ def resnet() -> Model:
 def lite0() -> Model:
     """EfficientNet-Lite0 with its real weights and its head."""
     return load_model("efficientnet_lite0", head=True)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many tests did not run, also when none: `-ra` above gives the reasons."""
+    skipped, deselected = (len(terminalreporter.stats.get(kind, [])) for kind in ("skipped", "deselected"))
+    terminalreporter.write_line(f"not run: {skipped} skipped, {deselected} deselected")

@@ -65,13 +65,11 @@ def run_process(
         command,
         cwd=cwd,
         env=environment(**(env or {})),
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
+        capture_output=True,  # as bytes: text mode would make \n of every \r
         timeout=120,
         check=False,
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(done.returncode, *(stream.decode(errors="surrogateescape") for stream in (done.stdout, done.stderr)))
 
 
 def run_python(code: str, *, cwd: Path) -> str:

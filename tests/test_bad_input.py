@@ -138,10 +138,10 @@ def test_wrong_value_of(tiny: None, out: Path, option: str, value: str, said: st
 
 
 @pytest.mark.parametrize("value", ["x", "-1", "1.5", "", "²", "1" * 5000], ids=lambda value: value[:12])
-def test_wrong_batch_size(out: Path, tmp_path: Path, value: str) -> None:
-    # In its own process: here the tests' run-time type check would speak first.
-    ran = run_process("render", *LITE, f"--batch-size={value}", "--out", out, cwd=tmp_path)
-    assert_refused(ran, 2, "--batch-size", "'auto'")
+def test_wrong_batch_size(tiny: None, out: Path, value: str) -> None:
+    assert_refused(
+        run("render", TINY, "first_conv", f"--batch-size={value}", "--out", out), 2, "--batch-size", "'auto'"
+    )
     assert not out.exists()
 
 

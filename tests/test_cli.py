@@ -485,6 +485,17 @@ def test_interrupted_overwrite_before_the_first_picture_changes_nothing(
     assert contents(tmp_path) == before
 
 
+def test_interrupted_overwrite_before_the_first_picture_says_to_repeat_the_whole_command(
+    tiny: None, tmp_path: Path, interrupted_after: Any
+) -> None:
+    """Without --overwrite the old recipe's folder would be refused."""
+    run(*RENDER_TINY, "--out", tmp_path)
+    interrupted_after(0)
+    message = run(*RENDER_TINY, "--seed", "5", "--out", tmp_path, "--overwrite").err.splitlines()[-1]
+    assert "same command" in message
+    assert "without --overwrite" not in message
+
+
 def test_interrupt_while_the_grid_is_made_says_what_is_there(
     tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

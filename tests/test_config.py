@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import sys
-from types import ModuleType
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import jaxviz.config
 from jaxviz import RenderConfig
 from jaxviz.errors import ConfigError
 
-
-def _without_type_checks() -> ModuleType:
-    """jaxviz.config as a user has it: the tests' own run-time type check would speak before ConfigError does."""
-    spec = importlib.util.spec_from_file_location("unchecked_config", jaxviz.config.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
-
-
-UncheckedConfig = _without_type_checks().RenderConfig
 FIELDS = [field.name for field in dataclasses.fields(RenderConfig)]
 # Each with the option that a message should name.
 WRONG = [
@@ -146,7 +129,7 @@ def test_crop_that_the_message_suggests_is_accepted(size: object) -> None:
 @pytest.mark.parametrize(("field", "value", "named"), WRONG)
 def test_wrong_value_is_refused_by_name_and_value(field: str, value: object, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        UncheckedConfig(**{field: value})
+        RenderConfig(**{field: value})
     message = str(caught.value)
     shown = value[-1] if isinstance(value, tuple) and "--size" in named else value
     assert named in message
@@ -156,7 +139,7 @@ def test_wrong_value_is_refused_by_name_and_value(field: str, value: object, nam
 @pytest.mark.parametrize(("field", "value", "named"), WRONG)
 def test_message_of_a_wrong_value_says_what_is_allowed(field: str, value: object, named: str) -> None:
     with pytest.raises(ConfigError, match=r"allowed: |number from \d+ to \d+|finite number|such as"):
-        UncheckedConfig(**{field: value})
+        RenderConfig(**{field: value})
 
 
 def test_unknown_preset_is_refused_with_the_known_ones() -> None:
@@ -176,7 +159,7 @@ def test_unknown_preset_is_refused_with_the_known_ones() -> None:
 @example(field="image_size", value=range(64, 66))
 def test_any_value_makes_a_config_or_raises_config_error(field: str, value: object) -> None:
     try:
-        config = UncheckedConfig(**{field: value})
+        config = RenderConfig(**{field: value})
     except ConfigError:
         return
     assert min(config.picture_size) >= 1
@@ -190,7 +173,7 @@ def test_number_beyond_float32_is_refused(field: str) -> None:
 
 def test_bytes_are_no_size() -> None:
     with pytest.raises(ConfigError, match="image_size"):
-        UncheckedConfig(image_size=b"\xb4\xb4")
+        RenderConfig(image_size=b"\xb4\xb4")
 
 
 def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:

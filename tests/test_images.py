@@ -180,11 +180,15 @@ def test_placeholder_has_the_asked_size(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(130, 130), (50, 50), (1, 1), (3, 200), (200, 3)])
 def test_placeholder_differs_between_dead_and_nan(size: tuple[int, int]) -> None:
-    assert not np.array_equal(placeholder(*size, filter_index=12, status="dead"), placeholder(*size, filter_index=12, status="nan"))
+    assert not np.array_equal(
+        placeholder(*size, filter_index=12, status="dead"), placeholder(*size, filter_index=12, status="nan")
+    )
 
 
 def test_placeholder_names_its_filter() -> None:
-    assert not np.array_equal(placeholder(130, 130, filter_index=12, status="dead"), placeholder(130, 130, filter_index=13, status="dead"))
+    assert not np.array_equal(
+        placeholder(130, 130, filter_index=12, status="dead"), placeholder(130, 130, filter_index=13, status="dead")
+    )
 
 
 def test_placeholder_is_not_taken_for_a_picture() -> None:

@@ -80,6 +80,12 @@ def test_from_callable_refuses_what_cannot_be_called():
         Model.from_callable(3, {}, ["a"], lambda rgb: rgb)
 
 
+def test_from_callable_refuses_weights_that_are_not_finite():
+    weights = {"conv": {"kernel": np.array([1.0, np.nan], np.float32)}}
+    with pytest.raises(WeightsError, match=r"weights\['conv'\]\['kernel'\] hold NaN"):
+        Model.from_callable(lambda weights, images, layer: images, weights, ["a"], lambda rgb: rgb)
+
+
 def test_forward_that_returns_no_activation_is_named(small):
     model = Model.from_callable(lambda weights, images, layer: images.sum(), {}, ["a"], lambda rgb: rgb)
     with pytest.raises(ConfigError, match="forward must return"):

@@ -488,6 +488,32 @@ def test_folder_named_as_a_picture_is_refused(tmp_path: Path) -> None:
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
+def test_overwrite_never_removes_a_folder_named_as_a_picture(tmp_path: Path) -> None:
+    path = folder_path(tmp_path, "toy", "conv_a", "keras")
+    (path / "0001.png").mkdir(parents=True)
+    (path / "0001.png" / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputFolderError, match=r"0001\.png, a folder"):
+        LayerFolder.open(tmp_path, RECIPE, label="keras", overwrite=True)
+    assert (path / "0001.png" / "thesis.txt").read_text() == "mine"
+
+
+def test_enormous_png_is_not_replaced_unasked(tmp_path: Path) -> None:
+    path = folder_path(tmp_path, "toy", "conv_a", "keras")
+    path.mkdir(parents=True)
+    (path / "0001.png").write_bytes(huge_png(60_000, 60_000))
+    with pytest.raises(OutputFolderError, match=r"0001\.png"):
+        LayerFolder.open(tmp_path, RECIPE, label="keras")
+
+
+def test_png_with_something_behind_its_end_is_not_replaced_unasked(tmp_path: Path) -> None:
+    folder = fill(tmp_path, picture(1))
+    file = folder.path / "0001.png"
+    rewrite_chunk(file, None)
+    file.write_bytes(file.read_bytes() + b"appended by another program")
+    with pytest.raises(OutputFolderError, match=r"0001\.png"):
+        LayerFolder.open(tmp_path, RECIPE, label="keras")
+
+
 def test_files_of_other_names_are_left_alone(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(1))
     (folder.path / "notes.txt").write_text("mine")

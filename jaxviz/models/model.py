@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxviz.errors import ConfigError, UnknownLayerError, nearest
+from jaxviz.errors import ConfigError, UnknownLayerError, WeightsError, nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +55,7 @@ class Model:
             model = Model.from_callable(forward, weights, ["Conv_0", "Conv_1"], lambda rgb: rgb / 255)
 
         Raises:
+            WeightsError: `weights` hold a number that is not finite.
             ConfigError: `forward` or `preprocess` cannot be called, or `layers` is not a list of distinct names.
         """
         for argument, value in (("forward", forward), ("preprocess", preprocess)):
@@ -63,7 +64,12 @@ class Model:
         names = (layers,) if isinstance(layers, str) else tuple(layers)
         if not names or not all(isinstance(layer, str) and layer for layer in names) or len(set(names)) < len(names):
             raise ConfigError(f"layers {layers!r} is not a list of distinct, non-empty layer names")
-        return cls(name, names, jax.tree.map(jax.numpy.asarray, weights), forward, preprocess)
+        arrays = jax.tree.map(jax.numpy.asarray, weights)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
+            # A NaN need not show later: XLA's ReLU on a CPU makes it a zero, and the filter would pass for dead.
+            if jax.numpy.issubdtype(leaf.dtype, jax.numpy.inexact) and not jax.numpy.isfinite(leaf).all():
+                raise WeightsError(f"weights{jax.tree_util.keystr(path)} hold NaN or infinity; give finite numbers")
+        return cls(name, names, arrays, forward, preprocess)
 
     @cached_property
     def weights_sha256(self) -> str:

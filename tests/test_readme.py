@@ -1,0 +1,74 @@
+"""The README's commands are the ones that work."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+README = Path(__file__).parents[1] / "README.md"
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README.read_text(), flags=re.DOTALL)
+SHELL = [line for language, block in BLOCKS if language == "sh" for line in block.strip().splitlines()]
+
+
+def test_main_command_leaves_a_grid_of_64(tmp_path):
+    """The command as it stands there, made quick: fewer steps on a smaller image."""
+    (line,) = [line for line in SHELL if "pip install ." in line]
+    *_, main_job = line.split("&&")
+    words = shlex.split(main_job)
+    assert words[0] == ".venv/bin/jaxviz"
+    quick = [sys.executable, "-m", "jaxviz", *words[1:], "--steps", "1", "--size", "64", "--crop", "7"]
+    subprocess.run(quick, cwd=tmp_path, check=True, env=os.environ | {"PYTHONWARNINGS": "default"})
+    folder = tmp_path / "out/efficientnet_lite0/block5_2_expand_conv/keras"
+    assert len(list(folder.glob("[0-9]*.png"))) == 64
+    with Image.open(folder / "grid.png") as grid:
+        assert grid.size == (8 * 50 + 7 * 5, 8 * 50 + 7 * 5)
+
+
+def test_test_command_is_one_self_contained_line():
+    (line,) = [line for line in SHELL if "pytest" in line]
+    steps = [step.strip() for step in line.split("&&")]
+    assert steps == ["python -m venv .venv", ".venv/bin/pip install -e '.[dev]'", ".venv/bin/pytest"]
+
+
+def test_resnet_command_is_accepted():
+    (line,) = [line for line in SHELL if "resnet50v2" in line]
+    words = shlex.split(line)
+    from jaxviz.models import architecture
+
+    assert words[:3] == [".venv/bin/jaxviz", "render", "resnet50v2"]
+    assert words[3] in architecture("resnet50v2").graph.targets
+
+
+def test_python_example_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = next(block for language, block in BLOCKS if language == "python" and "load_model" in block)
+    quick = source.replace("steps=30, image_size=180", "steps=1, image_size=64, crop=7, batch_size=16")
+    quick = quick.replace('"head_conv", "all"', '"head_conv", range(2)')
+    assert quick.count("range(2)") == 1
+    exec(compile(quick, "README.md", "exec"), {})
+    assert (tmp_path / "grid.png").is_file()
+
+
+def test_pictures_that_are_shown_are_there():
+    shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README.read_text())
+    assert shown
+    for path in shown:
+        with Image.open(README.parent / path) as image:
+            image.verify()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^(?:jaxviz|python -m weights_convert) \w+", README.read_text(), re.M))
+def test_listed_command_exists(command):
+    words = shlex.split(command)
+    program = ["-m", "jaxviz"] if words[0] == "jaxviz" else words[1:3]
+    help_text = subprocess.run(
+        [sys.executable, *program, words[-1], "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    assert "Usage" in help_text
