@@ -52,6 +52,24 @@ def test_output_sizes_are_those_of_the_real_activations(name, size):
 
 
 @pytest.mark.parametrize(
+    ("name", "target", "size", "published"),
+    [
+        ("resnet50v2", "post_relu", 224, 3480e6),
+        ("efficientnet_lite0", "head_relu", 224, 407e6),  # tensorflow/tpu efficientnet/lite: 407 M
+    ],
+)
+def test_multiply_adds_are_the_published_ones(name, target, size, published):
+    assert architecture(name).graph.macs(target, size, size) == pytest.approx(published, rel=0.06)
+
+
+def test_multiply_adds_count_nothing_above_the_target():
+    graph = architecture("resnet50v2").graph
+    assert graph.macs("conv1_pad", 180, 180) == 0
+    assert graph.macs("conv1_conv", 180, 180) == 90 * 90 * 7 * 7 * 3 * 64
+    assert graph.macs("conv2_block1_1_conv", 180, 180) == 90 * 90 * 7 * 7 * 3 * 64 + 45 * 45 * 64 * 64
+
+
+@pytest.mark.parametrize(
     ("name", "layer", "expected"),
     [
         ("resnet50v2", "conv1_conv", 7),

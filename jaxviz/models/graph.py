@@ -109,6 +109,20 @@ class Graph:
             jumps[layer.name] = jump * layer.stride
         return fields
 
+    def macs(self, target: str, height: int, width: int) -> int:
+        """Multiply-adds of one image's forward pass to `target`: convolutions and dense layers, nothing else.
+
+        An input gradient costs as many again, and a multiply-add is two FLOP.
+        """
+        sizes = self.output_sizes(height, width)
+        total = 0
+        for layer in self.path_to(target):
+            if layer.kind in ("conv", "depthwise_conv", "dense_softmax"):
+                cells = math.prod(sizes[layer.name])
+                in_channels = 1 if layer.kind == "depthwise_conv" else self.by_name[layer.inputs[0]].channels
+                total += cells * layer.kernel**2 * in_channels * layer.channels
+        return total
+
     def _shapes_of(self, layer: Layer) -> dict[str, tuple[int, ...]]:
         if layer.kind == "batch_norm":
             return {name: (layer.channels,) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
