@@ -23,11 +23,13 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from jaxviz import ascent, images, storage
 from jaxviz.config import RenderConfig
+from jaxviz.devices import batch_devices
 from jaxviz.errors import ConfigError, DeviceMemoryError, FilterError
 from jaxviz.models.model import Model, check_layer
 from jaxviz.objectives import Channel
@@ -209,14 +211,19 @@ def check_request(layer: str, activation: tuple[int, ...], filters: Filters, con
 
 def iter_pictures(plan: Plan) -> Iterator[Picture]:
     """Render a plan, a batch at a time."""
-    size = plan.recipe.batch_size
+    if not plan.filters:
+        return
+    per_device = plan.recipe.batch_size
+    mesh = ascent.batch_mesh(batch_devices(calls=-(-len(plan.filters) // per_device)))
+    weights = jax.device_put(plan.model.weights, NamedSharding(mesh, PartitionSpec()))
+    size = per_device * mesh.size
     for first in range(0, len(plan.filters), size):
         wanted = plan.filters[first : first + size]
         padding = (0, size - len(wanted))
         starts = None
         if plan.initial_images is not None:
             starts = np.pad(plan.initial_images[first : first + size], (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
-        batch = _ascend(plan, np.pad(np.array(wanted, np.int32), padding, mode="edge"), starts)
+        batch = _ascend(plan, mesh, weights, np.pad(np.array(wanted, np.int32), padding, mode="edge"), starts)
         for place, filter_index in enumerate(wanted):
             yield _picture(plan, filter_index, batch, place)
 
@@ -232,21 +239,22 @@ def device_name() -> str:
     return f"{device.platform}: {device.device_kind} ({platform.machine()})"
 
 
-def _ascend(plan: Plan, filter_indices: np.ndarray, starts: np.ndarray | None) -> Any:
+def _ascend(plan: Plan, mesh: Mesh, weights: Any, filter_indices: np.ndarray, starts: np.ndarray | None) -> Any:
     """One call of the compiled function: an `ascent.Ascent` of NumPy arrays."""
     config = plan.config
     parameterization = Pixel(config.initial_range)
-    indices = jnp.asarray(filter_indices)
+    split = NamedSharding(mesh, PartitionSpec(ascent.BATCH_AXIS))
+    indices = jax.device_put(filter_indices, split)
     try:
         parameters = (
             ascent.initial_parameters(
                 jnp.uint32(config.seed), indices, parameterization=parameterization, size=config.size
             )
             if starts is None
-            else jnp.asarray(starts)
+            else jax.device_put(starts, split)
         )
         batch = ascent.ascend(
-            plan.model.weights,
+            weights,
             indices,
             parameters,
             jnp.float32(config.step_size),
@@ -255,11 +263,12 @@ def _ascend(plan: Plan, filter_indices: np.ndarray, starts: np.ndarray | None) -
             objective=Channel(config.activation_border),
             parameterization=parameterization,
             steps=config.steps,
+            mesh=mesh,
         )
         return jax.device_get(batch)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            size = len(filter_indices)
+            size = plan.recipe.batch_size
             raise DeviceMemoryError(
                 f"batch_size (--batch-size) {size} with images of {config.size[0]}x{config.size[1]} px does not fit "
                 f"the memory of {device_name()}; try --batch-size {max(1, size // 2)} or a smaller --size"

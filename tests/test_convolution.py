@@ -1,4 +1,4 @@
-"""Convolution, depthwise convolution and max-pool against `lax`: values and input gradients."""
+"""Both paths of convolution, depthwise convolution and max-pool against `lax`: values and input gradients."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxviz.models import convolution
+from jaxviz.models.convolution import cpu, plain
 
 # Sums of at most 7 * 7 * 5 float32 products in another order.
 RELATIVE_TOLERANCE = 1e-5
 
 SHAPES = [(1, 8, 8), (2, 7, 9), (3, 13, 6)]  # batch, height, width: odd and even
+PADS = [((0, 0), (0, 0)), ((3, 3), (3, 3)), ((0, 1), (2, 1))]
 
 
-def reference_conv(x, kernel, stride, padding, groups=1):
+def reference_conv(x, kernel, stride, pads, groups=1):
     numbers = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=numbers, feature_group_count=groups
+        x, kernel, (stride, stride), pads, dimension_numbers=numbers, feature_group_count=groups
     )
 
 
@@ -36,15 +37,17 @@ def assert_same_values_and_gradients(ours, theirs, x):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kernel_px", [1, 3, 7])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("padding", ["VALID", "SAME"])
-def test_conv_agrees_with_lax(shape, kernel_px, stride, padding):
-    if padding == "VALID" and kernel_px > min(shape[1:]):
-        padding = "SAME"
+@pytest.mark.parametrize("pads", PADS)
+@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
+    if kernel_px > min(length + sum(pad) for length, pad in zip(shape[1:], pads, strict=True)):
+        pads = ((3, 3), (3, 3))
     x = jax.random.normal(jax.random.key(0), (*shape, 5))
     kernel = jax.random.normal(jax.random.key(1), (kernel_px, kernel_px, 5, 4))
+    for_gradient = cpu.gradient_kernel(kernel, stride=stride)
     assert_same_values_and_gradients(
-        lambda x: convolution.conv(x, kernel, stride=stride, padding=padding),
-        lambda x: reference_conv(x, kernel, stride, padding),
+        lambda x: path.conv(x, kernel, for_gradient, stride=stride, pads=pads),
+        lambda x: reference_conv(x, kernel, stride, pads),
         x,
     )
 
@@ -52,31 +55,55 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, padding):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("kernel_px", [3, 5])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_conv_agrees_with_grouped_lax(shape, kernel_px, stride):
+@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+def test_depthwise_conv_agrees_with_grouped_lax(shape, kernel_px, stride, path):
     x = jax.random.normal(jax.random.key(0), (*shape, 6))
     kernel = jax.random.normal(jax.random.key(1), (kernel_px, kernel_px, 6))
+    pads = tuple(lax.padtype_to_pads(shape[1:], (kernel_px, kernel_px), (stride, stride), "SAME"))
     assert_same_values_and_gradients(
-        lambda x: convolution.depthwise_conv(x, kernel, stride=stride),
-        lambda x: reference_conv(x, kernel[:, :, None, :], stride, "SAME", groups=6),
+        lambda x: path.depthwise_conv(x, kernel, stride=stride, pads=pads),
+        lambda x: reference_conv(x, kernel[:, :, None, :], stride, pads, groups=6),
         x,
     )
 
 
 def test_depthwise_conv_is_compiled_without_a_convolution():
     x, kernel = jnp.zeros((1, 8, 8, 4)), jnp.zeros((3, 3, 4))
-    assert "convolution" not in jax.jit(convolution.depthwise_conv).lower(x, kernel).as_text()
+    assert "convolution" not in jax.jit(plain.depthwise_conv).lower(x, kernel).as_text()
 
 
-@pytest.mark.parametrize(("kernel_px", "stride"), [(3, 2), (2, 2), (1, 2), (3, 1)])
+@pytest.mark.parametrize(("kernel_px", "stride"), [(3, 2), (2, 2), (1, 2), (3, 1), (3, 3), (2, 3)])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_max_pool_agrees_with_a_loop_over_windows(shape, kernel_px, stride):
-    x = np.asarray(jax.random.normal(jax.random.key(0), (*shape, 2)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel_px, kernel_px), axis=(1, 2))
-    expected = windows[:, ::stride, ::stride].max(axis=(-2, -1))
-    np.testing.assert_array_equal(convolution.max_pool(jnp.asarray(x), kernel=kernel_px, stride=stride), expected)
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_agrees_with_lax(shape, kernel_px, stride, ties):
+    x = jax.random.normal(jax.random.key(0), (*shape, 2))
+    x = jnp.round(x) if ties else x  # whole numbers meet often, and the first of equals must win
+    window = (1, kernel_px, kernel_px, 1)
+    assert_same_values_and_gradients(
+        lambda x: cpu.max_pool(x, kernel=kernel_px, stride=stride),
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, window, (1, stride, stride, 1), "VALID"),
+        x,
+    )
 
 
-def test_max_pool_gradient_of_a_tie_goes_to_the_first_maximum():
+@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+def test_max_pool_gradient_of_a_tie_goes_to_the_first_maximum(path):
     x = jnp.ones((1, 3, 3, 1))
-    gradient = jax.grad(lambda x: convolution.max_pool(x, kernel=3, stride=1).sum())(x)
+    gradient = jax.grad(lambda x: path.max_pool(x, kernel=3, stride=1).sum())(x)
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 0, 0], [0, 0, 0], [0, 0, 0]])
+
+
+def test_weight_gradient_raises_on_the_cpu_path():
+    x, kernel = jnp.ones((1, 8, 8, 4)), jnp.ones((3, 3, 4, 4))
+    for_gradient = cpu.gradient_kernel(kernel, stride=1)
+    with pytest.raises(NotImplementedError, match="no weight gradient"):
+        jax.grad(lambda kernel: cpu.conv(x, kernel, for_gradient).sum())(kernel)
+    with pytest.raises(NotImplementedError, match="no weight gradient"):
+        jax.grad(lambda kernel: cpu.depthwise_conv(x, kernel).sum())(kernel[..., 0])
+
+
+def test_model_forward_has_weight_gradients(resnet):
+    gradient = jax.grad(lambda w: resnet.forward(w, jnp.ones((1, 32, 32, 3)), "conv2_block1_1_conv").mean())(
+        resnet.weights
+    )
+    assert float(jnp.abs(gradient["conv1_conv"]["kernel"]).max()) > 0

@@ -30,9 +30,10 @@ ROWS = [
         "jaxviz.models.layers",
         "jaxviz.models.random_weights",
     },
-    {"jaxviz.models.convolution"},
+    {"jaxviz.models.convolution", "jaxviz.models.convolution.cpu", "jaxviz.models.convolution.plain"},
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
+    {"jaxviz.devices"},
     {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.paths", "jaxviz.errors"},
 ]
 RANKS = {module: -row for row, modules in enumerate(ROWS) for module in modules}

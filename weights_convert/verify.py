@@ -153,8 +153,10 @@ def _activations(forward: GraphForward, weights: Weights, image: Array) -> dict[
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _input_gradient(forward: GraphForward, weights: Weights, image: Array, layer: str, cotangent: Array) -> Any:
+    run, prepared = forward.prepare(weights, layer, platform=jax.default_backend())  # as it is when rendering
+
     def score(image: jax.Array) -> jax.Array:
-        return jnp.sum(forward(weights, image, layer) * cotangent)
+        return jnp.sum(run(prepared, image, layer) * cotangent)
 
     return jax.grad(score)(jnp.asarray(image))
 

@@ -7,10 +7,10 @@ that weights are the plain dictionary {layer: {parameter: array}} everywhere els
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,44 +18,54 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxviz.models import convolution
+from jaxviz.models.convolution import PATHS, cpu
+from jaxviz.models.convolution.plain import Pads
 from jaxviz.models.graph import Graph, Layer
 
 Weights = Mapping[str, Mapping[str, Any]]  # {layer: {parameter: array}}
+Path = Literal["plain", "cpu"]  # of convolution/
 
 
 class Conv(nnx.Module):
     """A square convolution, with a bias where the layer has one."""
 
-    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.layer = nnx.static(layer)
+    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+        self.layer, self.path = nnx.static(layer), nnx.static(path)
         self.kernel = nnx.Param(jnp.zeros(shapes["kernel"]))
         if layer.bias:
             self.bias = nnx.Param(jnp.zeros(shapes["bias"]))
+        if path == "cpu":
+            self.gradient_kernel = nnx.Variable(cpu.gradient_kernel(self.kernel[...], stride=layer.stride))
 
-    def __call__(self, x: Float[Array, "batch height width in"]) -> Float[Array, "batch height_out width_out out"]:
-        """Convolve."""
+    def __call__(
+        self, x: Float[Array, "batch height width in"], border_px: int = 0
+    ) -> Float[Array, "batch height_out width_out out"]:
+        """Convolve, with `border_px` zeros around the image."""
         layer = self.layer
-        y = convolution.conv(x, self.kernel[...], stride=layer.stride, padding=layer.padding)
+        for_gradient = self.gradient_kernel[...] if self.path == "cpu" else None
+        pads = _pads(x, layer, border_px)
+        y: jax.Array = PATHS[self.path].conv(x, self.kernel[...], for_gradient, stride=layer.stride, pads=pads)
         return y + self.bias[...] if layer.bias else y
 
 
 class DepthwiseConv(nnx.Module):
     """One filter per channel, SAME padding."""
 
-    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.layer = nnx.static(layer)
+    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+        self.layer, self.path = nnx.static(layer), nnx.static(path)
         self.kernel = nnx.Param(jnp.zeros(shapes["kernel"]))
 
     def __call__(self, x: Float[Array, "batch height width c"]) -> Float[Array, "batch height_out width_out c"]:
         """Convolve each channel by itself."""
-        return convolution.depthwise_conv(x, self.kernel[...], stride=self.layer.stride)
+        pads = _pads(x, self.layer, 0)
+        y: jax.Array = PATHS[self.path].depthwise_conv(x, self.kernel[...], stride=self.layer.stride, pads=pads)
+        return y
 
 
 class BatchNorm(nnx.Module):
     """Inference-time batch norm: (x - mean) / sqrt(variance + epsilon) * gamma + beta."""
 
-    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:  # noqa: ARG002
         self.layer = nnx.static(layer)
         self.gamma = nnx.Param(jnp.ones(shapes["gamma"]))
         self.beta = nnx.Param(jnp.zeros(shapes["beta"]))
@@ -65,13 +75,14 @@ class BatchNorm(nnx.Module):
     def __call__(self, x: Float[Array, "batch *map c"]) -> Float[Array, "batch *map c"]:
         """Normalise with the moving statistics."""
         scale = self.gamma[...] * lax.rsqrt(self.moving_variance[...] + self.layer.epsilon)
-        return x * scale + (self.beta[...] - self.moving_mean[...] * scale)
+        shift = self.beta[...] - self.moving_mean[...] * scale
+        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
 class DenseSoftmax(nnx.Module):
     """Fully connected layer, then softmax."""
 
-    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:  # noqa: ARG002
         self.layer = nnx.static(layer)
         self.kernel = nnx.Param(jnp.zeros(shapes["kernel"]))
         self.bias = nnx.Param(jnp.zeros(shapes["bias"]))
@@ -84,57 +95,79 @@ class DenseSoftmax(nnx.Module):
 MODULES = {"conv": Conv, "depthwise_conv": DepthwiseConv, "batch_norm": BatchNorm, "dense_softmax": DenseSoftmax}
 
 
+class Padded(NamedTuple):
+    """An activation and the zeros around it, which are left to the convolution that follows."""
+
+    inner: jax.Array
+    border_px: int
+
+
 class Network(nnx.Module):
     """The Flax module of a `Graph`: one submodule per layer that has weights, under the layer's name."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = nnx.static(graph)
+    def __init__(self, graph: Graph, path: Path = "plain") -> None:
+        self.graph, self.path = nnx.static(graph), nnx.static(path)
         for name, shapes in graph.weight_shapes().items():
             layer = graph.by_name[name]
-            setattr(self, name, MODULES[layer.kind](layer, shapes))
+            setattr(self, name, MODULES[layer.kind](layer, shapes, path))
 
     def __call__(self, images: Float[Array, "batch height width 3"], layer: str) -> Float[Array, "batch ..."]:
         """The activation of `layer`; nothing that it does not depend on is computed."""
-        activations: dict[str, jax.Array] = {}
-        for row in self.graph.path_to(layer):
-            activations[row.name] = self._apply(row, images, [activations[name] for name in row.inputs])
-        return activations[layer]
+        return self._run(images, self.graph.path_to(layer))[layer]
 
     def activations(self, images: Float[Array, "batch height width 3"]) -> dict[str, jax.Array]:
         """Every layer's activation, in table order (for checks: it holds all of them at once)."""
-        found: dict[str, jax.Array] = {}
-        for row in self.graph.layers:
-            found[row.name] = self._apply(row, images, [found[name] for name in row.inputs])
-        return found
+        return self._run(images, self.graph.layers)
 
-    def _apply(self, row: Layer, images: jax.Array, inputs: list[jax.Array]) -> jax.Array:
+    def _run(self, images: jax.Array, rows: Iterable[Layer]) -> dict[str, jax.Array]:
+        found: dict[str, jax.Array | Padded] = {}
+        for row in rows:
+            found[row.name] = self._apply(row, images, [found[name] for name in row.inputs])
+        return {name: self._whole(value) for name, value in found.items()}
+
+    def _apply(self, row: Layer, images: jax.Array, inputs: list[jax.Array | Padded]) -> jax.Array | Padded:
+        if row.kind == "input":
+            return images
+        if row.kind == "conv" and isinstance(inputs[0], Padded):
+            convolved: jax.Array = getattr(self, row.name)(*inputs[0])
+            return convolved
+        x, *others = (self._whole(value) for value in inputs)
         match row.kind:
-            case "input":
-                return images
             case "pad":
-                return convolution.zero_pad(inputs[0], row.border_px)
+                return Padded(x, row.border_px)
             case "relu":
-                return jax.nn.relu(inputs[0])
+                return jax.nn.relu(x)
             case "relu6":
-                return jax.nn.relu6(inputs[0])
+                return jax.nn.relu6(x)
             case "max_pool":
-                return convolution.max_pool(inputs[0], kernel=row.kernel, stride=row.stride)
+                pooled: jax.Array = PATHS[self.path].max_pool(x, kernel=row.kernel, stride=row.stride)
+                return pooled
             case "add":
-                return inputs[0] + inputs[1]
+                return x + others[0]
             case "identity":
-                return inputs[0]
+                return x
             case "global_avg_pool":
-                return inputs[0].mean(axis=(1, 2))
+                return x.mean(axis=(1, 2))
             case _:
-                module = getattr(self, row.name)
-                return module(inputs[0])  # type: ignore[no-any-return]
+                return getattr(self, row.name)(x)  # type: ignore[no-any-return]
+
+    def _whole(self, value: jax.Array | Padded) -> jax.Array:
+        if not isinstance(value, Padded):
+            return value
+        border = (value.border_px, value.border_px)
+        padded: jax.Array = PATHS[self.path].zero_pad(value.inner, (border, border))
+        return padded
 
 
 @dataclass(frozen=True)
 class GraphForward:
-    """`forward(weights, images, layer)` of a `Graph`; equal graphs are equal functions, so jit compiles once."""
+    """`forward(weights, images, layer)` of a `Graph`; equal graphs are equal functions, so jit compiles once.
+
+    As it comes it is the plain path, differentiable in everything. `prepare` gives the one for many steps.
+    """
 
     graph: Graph
+    path: Path = "plain"
 
     def __call__(
         self, weights: Weights, images: Float[Array, "batch height width 3"], layer: str
@@ -144,10 +177,34 @@ class GraphForward:
 
     def network(self, weights: Weights) -> Network:
         """The Flax module holding these weights."""
-        return nnx.merge(_definition(self.graph), nnx.State(weights))
+        return nnx.merge(_definition(self.graph, self.path), nnx.State(weights))
+
+    def prepare(self, weights: Weights, layer: str, *, platform: str) -> tuple[GraphForward, Weights]:
+        """The forward pass to `layer` on a platform's fast path, and its weights: those needed, and what it adds.
+
+        To be called once, outside the loop over the steps. `platform` is jax's: "cpu", "gpu", "tpu".
+        """
+        path: Path = "cpu" if platform == "cpu" else "plain"
+        needed = Graph(tuple(self.graph.path_to(layer)))
+        prepared = {name: dict(weights[name]) for name in needed.weight_shapes()}
+        if path == "cpu":
+            for row in needed.layers:
+                if row.kind == "conv":
+                    kernel = prepared[row.name]["kernel"]
+                    prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride)
+        return GraphForward(needed, path), prepared
 
 
-@lru_cache(maxsize=16)
-def _definition(graph: Graph) -> nnx.GraphDef[Network]:
-    abstract = nnx.eval_shape(lambda: Network(graph))
+@lru_cache(maxsize=64)
+def _definition(graph: Graph, path: Path) -> nnx.GraphDef[Network]:
+    abstract = nnx.eval_shape(lambda: Network(graph, path))
     return nnx.split(abstract)[0]
+
+
+def _pads(x: jax.Array, layer: Layer, border_px: int) -> Pads:
+    """Zeros around an image: the border of a `pad` before it, and TensorFlow's SAME padding."""
+    if layer.padding == "SAME":
+        kernel, stride = (layer.kernel, layer.kernel), (layer.stride, layer.stride)
+        (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], kernel, stride, "SAME")
+        return (top, bottom), (left, right)
+    return (border_px, border_px), (border_px, border_px)

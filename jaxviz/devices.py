@@ -1,0 +1,59 @@
+"""Which devices a batch is split over, and the virtual devices of a CPU.
+
+On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores; `use_all_cores` makes one virtual
+device per core instead, because many of XLA's operations do not spread well over threads.
+
+A trap, met with jaxlib 0.8 to 0.10.2: when as many virtual devices compute as XLA has worker threads, nobody is left
+to take the work that they queue; once a queue's 1,024 places are full, results are silently wrong. So at most one
+device fewer than there are threads is used here, and `use_all_cores` asks for twice as many threads as devices.
+"""
+
+from __future__ import annotations
+
+import os
+
+import jax
+
+from jaxviz.errors import ConfigError
+
+# Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
+THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
+
+
+def use_all_cores() -> int:
+    """Make one virtual CPU device per core; returns their number. Call it before jax is first used.
+
+    The pictures are those of one device with as many threads (2 per core); XLA cuts sums differently for another
+    number of threads, so a folder should be rendered either with this or without it.
+
+    Raises:
+        ConfigError: jax has started its backends already.
+    """
+    cores = available_cores()
+    try:
+        jax.config.update("jax_num_cpu_devices", cores)
+    except RuntimeError as error:
+        raise ConfigError(
+            "use_all_cores() comes too late: jax is in use already. Call it first thing after `import jaxviz`"
+        ) from error
+    os.environ[THREAD_VARIABLES[0]] = str(2 * cores)
+    return cores
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def batch_devices(calls: int) -> list[jax.Device]:
+    """The local devices to split a batch over: no more than there are calls' worth of images for."""
+    devices: list[jax.Device] = jax.local_devices()
+    if devices[0].platform == "cpu":
+        devices = devices[: max(1, _worker_threads(len(devices)) - 1)]
+    return devices[: max(1, calls)]
+
+
+def _worker_threads(devices: int) -> int:
+    """Threads of XLA's CPU backend: what the environment says, else one per core, but at least one per device."""
+    said = next((os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)), "")
+    return max(int(said) if said.isdecimal() else available_cores(), devices)

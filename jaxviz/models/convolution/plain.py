@@ -1,0 +1,58 @@
+"""Convolutions and pools as `lax` has them, with autodiff's gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros at (top, bottom), (left, right)
+
+
+def conv(
+    x: Float[Array, "batch height width in"],
+    kernel: Float[Array, "kernel_h kernel_w in out"],
+    gradient_kernel: Array | None = None,  # noqa: ARG001  # the other path's
+    *,
+    stride: int = 1,
+    pads: Pads = ((0, 0), (0, 0)),
+) -> Float[Array, "batch height_out width_out out"]:
+    """Convolution (cross-correlation, as in every deep-learning library), no bias."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=numbers)
+
+
+def depthwise_conv(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "kernel_h kernel_w channels"],
+    *,
+    stride: int = 1,
+    pads: Pads = ((0, 0), (0, 0)),
+) -> Float[Array, "batch height_out width_out channels"]:
+    """One filter per channel: kernel_h * kernel_w shifted multiply-adds."""
+    rows, columns = kernel.shape[:2]
+    padded = zero_pad(x, pads)
+    height, width = (padded.shape[1] - rows) // stride + 1, (padded.shape[2] - columns) // stride + 1
+    out = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
+    for i in range(rows):
+        for j in range(columns):
+            shifted = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+            out = out + shifted * kernel[i, j]
+    return out
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"], *, kernel: int, stride: int
+) -> Float[Array, "batch height_out width_out channels"]:
+    """Maximum over a square window, no padding. The gradient goes to the first maximum of a window."""
+    if kernel == 1:
+        return x[:, ::stride, ::stride]
+    window = (1, kernel, kernel, 1)
+    pooled: jax.Array = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, stride, stride, 1), "VALID")
+    return pooled
+
+
+def zero_pad(x: Float[Array, "batch height width channels"], pads: Pads) -> Float[Array, "batch h w channels"]:
+    """Zeros around each image."""
+    return x if pads == ((0, 0), (0, 0)) else jnp.pad(x, ((0, 0), *pads, (0, 0)))

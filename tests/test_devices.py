@@ -1,0 +1,98 @@
+"""Several devices: with one N the pictures are bit-equal, however many there are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxviz.errors import ConfigError
+
+SCRIPT = """
+import hashlib, json, sys
+sys.path.insert(0, {tests!r})
+import jax
+jax.config.update("jax_num_cpu_devices", {devices})
+from conftest import random_model
+from jaxviz import RenderConfig, render_layer
+from jaxviz.devices import batch_devices
+config = RenderConfig.keras(image_size=64, crop=7, steps=40, batch_size=2)
+result = render_layer(random_model("resnet50v2"), "conv2_block3_out", range(7), config)
+print(json.dumps([len(batch_devices(4)), [hashlib.sha256(p.tobytes()).hexdigest() for p in result.pictures]]))
+"""
+
+
+def rendered(devices: int) -> list:
+    """[devices used, hashes of 7 pictures] in a process with so many virtual devices and eight threads."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent), devices=devices)
+    environment = os.environ | {"PJRT_NPROC": "8"}
+    run = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    return json.loads(run.stdout)
+
+
+@pytest.fixture(scope="module")
+def one_device() -> list:
+    return rendered(1)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_pictures_do_not_depend_on_the_number_of_devices(one_device, devices):
+    """40 steps queue more than 1,024 pieces of work: where all threads are busy as devices, this fails."""
+    used, hashes = rendered(devices)
+    assert (one_device[0], used) == (1, devices)
+    assert hashes == one_device[1]
+
+
+def test_a_thread_is_left_over_for_the_work_that_devices_queue(monkeypatch):
+    from jaxviz import devices
+
+    monkeypatch.setattr(devices.jax, "local_devices", lambda: [Device("cpu")] * 4)
+    for threads, used in (("4", 3), ("5", 4), ("8", 4), ("1", 3)):  # XLA has at least one thread per device
+        monkeypatch.setenv("PJRT_NPROC", threads)
+        assert len(devices.batch_devices(99)) == used
+    assert len(devices.batch_devices(2)) == 2
+
+
+def test_all_local_gpus_are_used(monkeypatch):
+    from jaxviz import devices
+
+    monkeypatch.setattr(devices.jax, "local_devices", lambda: [Device("gpu")] * 4)
+    assert len(devices.batch_devices(99)) == 4
+
+
+class Device:
+    def __init__(self, platform: str) -> None:
+        self.platform = platform
+
+
+def test_use_all_cores_makes_a_device_per_core():
+    script = """
+import jaxviz, jax
+from jaxviz.devices import batch_devices
+cores = jaxviz.use_all_cores()
+assert len(jax.local_devices()) == cores == len(batch_devices(99)), jax.local_devices()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_use_all_cores_says_when_it_is_too_late(monkeypatch):
+    from jaxviz import devices
+
+    jax.local_devices()  # the backend is there
+    monkeypatch.setattr(devices, "available_cores", lambda: len(jax.local_devices()) + 1)
+    with pytest.raises(ConfigError, match="comes too late"):
+        devices.use_all_cores()
+
+
+def test_importing_jaxviz_changes_no_device(tmp_path):
+    script = (
+        "import os, jaxviz; jaxviz.render_layer; import jax; print(len(jax.devices()), os.environ.get('PJRT_NPROC'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert run.stdout.split() == ["1", "None"]

@@ -1,0 +1,115 @@
+"""The compiled loop on a CPU: the same numbers as autodiff's, and nothing in its body that is known to be slow."""
+
+from __future__ import annotations
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxviz import ascent
+from jaxviz.objectives import Channel
+from jaxviz.parameterizations import Pixel
+
+# One step's gradient, relative L2: the same products in another order, and ReLU masks that rounding flips.
+GRADIENT_TOLERANCE = 1e-3
+
+
+class PlainForward:
+    """A model's forward pass without `prepare`: `lax` convolutions and autodiff."""
+
+    def __init__(self, forward):
+        self.forward = forward
+
+    def __call__(self, weights, images, layer):
+        return self.forward(weights, images, layer)
+
+
+def arguments(model, layer, *, forward=None, size=64, batch=2, steps=3):
+    parameterization = Pixel(0.125)
+    indices = jnp.arange(batch, dtype=jnp.int32)
+    start = ascent.initial_parameters(jnp.uint32(0), indices, parameterization=parameterization, size=(size, size))
+    mesh = ascent.batch_mesh(jax.local_devices()[:1])
+    static = {"forward": forward or model.forward, "layer": layer, "objective": Channel(), "mesh": mesh}
+    return (model.weights, indices, start, jnp.float32(10)), static | {
+        "parameterization": parameterization,
+        "steps": steps,
+    }
+
+
+def slow_operations(text: str) -> tuple[int, list[str]]:
+    """(convolutions and dots in the largest loop body, what is slow in it) of a compiled module's text."""
+    computations = dict(re.findall(r"^(?:ENTRY )?%?([\w.\-]+) [^\n]*\{\n(.*?)^\}", text, flags=re.M | re.S))
+    bodies = re.findall(r"body=%?([\w.\-]+)", text)
+    best: tuple[int, list[str]] = (0, [])
+    for body in bodies:
+        seen, queue = set(), [body]
+        while queue:
+            name = queue.pop()
+            if name not in seen and name in computations:
+                seen.add(name)
+                queue += re.findall(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)", computations[name])
+        lines = [line for name in seen for line in computations[name].splitlines()]
+        products = sum(bool(re.search(r" (convolution|dot)\(", line)) for line in lines)
+        slow = [
+            line.strip()[:160] for line in lines if re.search(r" (select-and-scatter|scatter)\(|lhs_dilate|01oi", line)
+        ]
+        if products >= best[0]:
+            best = products, slow
+    return best
+
+
+@pytest.mark.parametrize(("fixture", "layer"), [("resnet", "conv3_block1_out"), ("lite0", "block4_2_expand_conv")])
+def test_loop_body_holds_nothing_slow(request, fixture, layer):
+    positional, static = arguments(request.getfixturevalue(fixture), layer)
+    products, slow = slow_operations(ascent.ascend.lower(*positional, **static).compile().as_text())
+    assert products >= 10
+    assert not slow
+
+
+def test_the_same_reader_finds_what_is_slow_in_the_plain_step(resnet):
+    positional, static = arguments(resnet, "conv3_block1_out", forward=PlainForward(resnet.forward))
+    products, slow = slow_operations(ascent.ascend.lower(*positional, **static).compile().as_text())
+    assert products >= 10
+    assert any(" scatter(" in line for line in slow)  # what XLA makes of a batched select-and-scatter
+    assert any("01oi" in line for line in slow)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "layer"),
+    [("resnet", "conv2_block3_out"), ("resnet", "conv4_block1_2_conv"), ("lite0", "block4_2_expand_relu")],
+)
+def test_fast_path_takes_the_step_of_plain_autodiff(request, fixture, layer):
+    model = request.getfixturevalue(fixture)
+    positional, static = arguments(model, layer, steps=1)
+    fast = ascent.ascend(*positional, **static)
+    plain = ascent.ascend(*positional, **static | {"forward": PlainForward(model.forward)})
+    np.testing.assert_allclose(fast.history, plain.history, rtol=1e-5, atol=1e-5)
+    for image, expected, start in zip(fast.images, plain.images, positional[2], strict=True):
+        error = jnp.linalg.norm(image - expected) / jnp.linalg.norm(expected - start)
+        assert float(error) <= GRADIENT_TOLERANCE
+
+
+def test_gpu_branch_holds_plain_nhwc_convolutions(resnet):
+    """Lowered for CUDA, where nobody here can run it: `lax` convolutions in NHWC, no hand-written gradient."""
+    layer = "conv2_block3_2_conv"
+
+    def gradient(weights, images):
+        run, prepared = resnet.forward.prepare(weights, layer, platform="gpu")
+        return jax.grad(lambda images: run(prepared, images, layer).sum())(images)
+
+    text = (
+        jax.jit(gradient).trace(resnet.weights, jnp.zeros((2, 64, 64, 3))).lower(lowering_platforms=("cuda",)).as_text()
+    )
+    assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text
+    assert "select_and_scatter" in text
+    assert "gradient_kernel" not in str(
+        jax.tree.structure(resnet.forward.prepare(resnet.weights, layer, platform="gpu")[1])
+    )
+
+
+def test_prepare_keeps_only_the_weights_that_the_layer_needs(resnet):
+    _, prepared = resnet.forward.prepare(resnet.weights, "conv2_block1_1_conv", platform="cpu")
+    assert set(prepared) == {"conv1_conv", "conv2_block1_preact_bn", "conv2_block1_1_conv"}
