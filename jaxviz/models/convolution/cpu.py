@@ -26,6 +26,7 @@ from jaxviz.models.convolution.plain import Pads, zero_pad
 
 __all__ = ["conv", "depthwise_conv", "gradient_kernel", "max_pool", "zero_pad"]
 
+NARROW = 16  # channels of a gradient's phases up to which a convolution fills the vectors of the CPU badly
 NO_PADS: Pads = ((0, 0), (0, 0))
 
 
@@ -83,10 +84,17 @@ def _conv_forward(stride: int, pads: Pads, x: Any, kernel: Any, for_gradient: An
 
 def _conv_backward(stride: int, pads: Pads, residuals: Any, gradient: Array) -> tuple[Array, None, None]:
     x, for_gradient = residuals  # x for its shape only: XLA does not keep it
-    taps_h, taps_w = for_gradient.shape[:2]
+    taps_h, taps_w, channels_out, depth = for_gradient.shape
     rows, columns = _phase_lengths(x, stride, pads)
     around = _around(gradient, (taps_h, taps_w), rows, columns)
-    phases = _product(gradient, for_gradient, 1, around)
+    if depth > NARROW:
+        phases = _product(gradient, for_gradient, 1, around)
+    else:
+        # The taps of a row as channels, then shifted sums: a convolution to few channels wastes the vectors.
+        wide = for_gradient.transpose(0, 2, 1, 3).reshape(taps_h, 1, channels_out, taps_w * depth)
+        products = _product(gradient, wide, 1, around)
+        width = products.shape[2] - taps_w + 1
+        phases = sum(products[:, :, j : j + width, j * depth : (j + 1) * depth] for j in range(taps_w))
     return _unpad(_interleave(phases, stride), x, pads), None, None
 
 
@@ -146,16 +154,19 @@ def _max_pool_backward(kernel: int, stride: int, residuals: Any, gradient: Array
     x, first = residuals
     height, width = _phase_lengths(x, stride, NO_PADS)
     height, width = max(height, gradient.shape[1]), max(width, gradient.shape[2])
+    reach = (kernel - 1) // stride
+    around = ((reach, height - gradient.shape[1]), (reach, width - gradient.shape[2]))
+    # The barrier keeps XLA from padding anew, with a branch for each number, in every sum below.
+    first, gradient = lax.optimization_barrier((zero_pad(first + jnp.uint8(1), around), zero_pad(gradient, around)))
     phases = []
     for p in range(stride):
         for q in range(stride):
             total = jnp.zeros((x.shape[0], height, width, x.shape[3]), gradient.dtype)
             for i in range(p, kernel, stride):
                 for j in range(q, kernel, stride):
-                    chosen = jnp.where(first == i * kernel + j, gradient, 0)
-                    down, right = i // stride, j // stride
-                    below, beyond = height - gradient.shape[1] - down, width - gradient.shape[2] - right
-                    total = total + jnp.pad(chosen, ((0, 0), (down, below), (right, beyond), (0, 0)))
+                    top, left = reach - i // stride, reach - j // stride
+                    cells = (slice(None), slice(top, top + height), slice(left, left + width))
+                    total = total + jnp.where(first[cells] == i * kernel + j + 1, gradient[cells], 0)
             phases.append(total)
     return (_unpad(_interleave(jnp.concatenate(phases, axis=-1), stride), x, NO_PADS),)
 
