@@ -67,7 +67,7 @@ def filter_key(seed: Integer[Array, ""], filter_index: Integer[Array, ""], repli
     return key
 
 
-@partial(jax.jit, static_argnames=("forward", "layer", "objective", "parameterization", "steps", "mesh"))
+@partial(jax.jit, static_argnames=("forward", "layer", "objective", "parameterization", "steps", "mesh", "dtype"))
 def ascend(
     weights: Any,
     filter_indices: Integer[Array, " batch"],
@@ -80,6 +80,7 @@ def ascend(
     parameterization: Pixel,
     steps: int,
     mesh: Mesh,
+    dtype: str = "float32",
 ) -> Ascent:
     """Optimise a batch of images, image i for `filter_indices[i]`, by normalised gradient ascent.
 
@@ -90,7 +91,7 @@ def ascend(
     def share(weights: Any, filter_indices: Array, parameters: Array, step_size: Array) -> Ascent:
         # What the network needs for its input gradient is computed here, once, and not in the loop.
         prepare = getattr(forward, "prepare", None)
-        run, prepared = prepare(weights, layer, platform=platform) if prepare else (forward, weights)
+        run, prepared = prepare(weights, layer, platform=platform, dtype=dtype) if prepare else (forward, weights)
 
         def climb(filter_index: Integer[Array, ""], start: Array) -> Ascent:
             def score(image_parameters: Array) -> Array:

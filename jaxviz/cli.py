@@ -128,7 +128,9 @@ def render(
     batch_size: Annotated[
         str, typer.Option(metavar="auto|N", help="Images per device and call; part of the recipe.")
     ] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="float32", help="Arithmetic of the network.")] = "float32",
+    dtype: Annotated[
+        str, typer.Option(metavar="float32|bfloat16", help="Operands of the network's products; sums stay float32.")
+    ] = "float32",
     weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Your weights: .safetensors, Keras .h5/.keras, or .pth.")
     ] = None,

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jaxviz.errors import ConfigError
 
 PRESETS = ("keras",)
-DTYPES = ("float32",)
+DTYPES = ("float32", "bfloat16")
 OPTIONS = {  # field -> its option on the command line, for messages
     "image_size": "size",
     "steps": "steps",
@@ -45,7 +45,8 @@ class RenderConfig:
         initial_range: starting pixels are uniform in [-initial_range, initial_range), in model space.
         crop: pixels cut from each side of the final image.
         contrast: standard deviation of the picture, on a scale where black is 0 and white is 1.
-        dtype: of the network's arithmetic.
+        dtype: of the operands of the network's products, "float32" or "bfloat16"; sums, image, norm, update and
+            scores are float32 always.
         batch_size: images per device and call, or "auto".
         preset: the name these numbers started from; the default label of the output folder.
 

@@ -264,6 +264,7 @@ def _ascend(plan: Plan, mesh: Mesh, weights: Any, filter_indices: np.ndarray, st
             parameterization=parameterization,
             steps=config.steps,
             mesh=mesh,
+            dtype=config.dtype,
         )
         return jax.device_get(batch)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:

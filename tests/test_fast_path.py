@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import jax
@@ -9,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxviz import ascent
+from jaxviz import RenderConfig, ascent, render_layer
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 
 # One step's gradient, relative L2: the same products in another order, and ReLU masks that rounding flips.
 GRADIENT_TOLERANCE = 1e-3
+BFLOAT16_DRIFT = 0.05  # of the mean final score: bfloat16 has 8 bits of precision, and the ascent amplifies
 
 
 class PlainForward:
@@ -108,6 +110,34 @@ def test_gpu_branch_holds_plain_nhwc_convolutions(resnet):
     assert "gradient_kernel" not in str(
         jax.tree.structure(resnet.forward.prepare(resnet.weights, layer, platform="gpu")[1])
     )
+
+
+def test_bfloat16_on_a_gpu_reaches_the_convolutions(resnet):
+    def gradient(weights, images):
+        run, prepared = resnet.forward.prepare(weights, "conv2_block3_2_conv", platform="gpu", dtype="bfloat16")
+        return jax.grad(lambda images: run(prepared, images, "conv2_block3_2_conv").sum())(images)
+
+    traced = jax.jit(gradient).trace(resnet.weights, jnp.zeros((2, 64, 64, 3)))
+    lines = traced.lower(lowering_platforms=("cuda",)).as_text().splitlines()
+    convolutions = [line for line in lines if "stablehlo.convolution" in line]
+    assert convolutions
+    assert all("bf16" in line and "f32" not in line.replace("bf16", "") for line in convolutions)
+
+
+def test_bfloat16_on_a_cpu_is_for_matrix_products_only(resnet):
+    _, prepared = resnet.forward.prepare(resnet.weights, "conv2_block1_out", platform="cpu", dtype="bfloat16")
+    for layer, expected in (("conv1_conv", "float32"), ("conv2_block1_1_conv", "bfloat16")):
+        assert prepared[layer]["kernel"].dtype == prepared[layer]["gradient_kernel"].dtype == expected
+    assert prepared["conv2_block1_preact_bn"]["gamma"].dtype == "float32"
+
+
+def test_bfloat16_scores_are_near_those_of_float32(resnet):
+    config = RenderConfig.keras(image_size=64, crop=7, steps=10, batch_size=4)
+    exact = render_layer(resnet, "conv3_block1_out", range(4), config)
+    rounded = render_layer(resnet, "conv3_block1_out", range(4), dataclasses.replace(config, dtype="bfloat16"))
+    assert rounded.scores.dtype == rounded.history.dtype == np.float32
+    assert (rounded.scores != exact.scores).any()
+    assert abs(rounded.scores.mean() / exact.scores.mean() - 1) < BFLOAT16_DRIFT
 
 
 def test_prepare_keeps_only_the_weights_that_the_layer_needs(resnet):

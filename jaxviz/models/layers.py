@@ -45,7 +45,7 @@ class Conv(nnx.Module):
         for_gradient = self.gradient_kernel[...] if self.path == "cpu" else None
         pads = _pads(x, layer, border_px)
         y: jax.Array = PATHS[self.path].conv(x, self.kernel[...], for_gradient, stride=layer.stride, pads=pads)
-        return y + self.bias[...] if layer.bias else y
+        return y + self.bias[...].astype(y.dtype) if layer.bias else y
 
 
 class DepthwiseConv(nnx.Module):
@@ -89,7 +89,7 @@ class DenseSoftmax(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch classes"]:
         """Class probabilities."""
-        return jax.nn.softmax(x @ self.kernel[...] + self.bias[...])
+        return jax.nn.softmax((x @ self.kernel[...]).astype(jnp.float32) + self.bias[...])
 
 
 MODULES = {"conv": Conv, "depthwise_conv": DepthwiseConv, "batch_norm": BatchNorm, "dense_softmax": DenseSoftmax}
@@ -168,31 +168,39 @@ class GraphForward:
 
     graph: Graph
     path: Path = "plain"
+    activation_dtype: str = "float32"
 
     def __call__(
         self, weights: Weights, images: Float[Array, "batch height width 3"], layer: str
     ) -> Float[Array, "batch ..."]:
-        """The activation of `layer`."""
-        return self.network(weights)(images, layer)
+        """The activation of `layer`, float32."""
+        return self.network(weights)(images.astype(self.activation_dtype), layer).astype(jnp.float32)
 
     def network(self, weights: Weights) -> Network:
         """The Flax module holding these weights."""
         return nnx.merge(_definition(self.graph, self.path), nnx.State(weights))
 
-    def prepare(self, weights: Weights, layer: str, *, platform: str) -> tuple[GraphForward, Weights]:
+    def prepare(
+        self, weights: Weights, layer: str, *, platform: str, dtype: str = "float32"
+    ) -> tuple[GraphForward, Weights]:
         """The forward pass to `layer` on a platform's fast path, and its weights: those needed, and what it adds.
 
-        To be called once, outside the loop over the steps. `platform` is jax's: "cpu", "gpu", "tpu".
+        To be called once, outside the loop over the steps. `platform` is jax's: "cpu", "gpu", "tpu". With `dtype`
+        bfloat16 an accelerator holds kernels and activations in bfloat16; a CPU, which is no faster at that, takes
+        bfloat16 operands for its matrix products only. Both add up in float32.
         """
         path: Path = "cpu" if platform == "cpu" else "plain"
         needed = Graph(tuple(self.graph.path_to(layer)))
         prepared = {name: dict(weights[name]) for name in needed.weight_shapes()}
-        if path == "cpu":
-            for row in needed.layers:
-                if row.kind == "conv":
-                    kernel = prepared[row.name]["kernel"]
-                    prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride)
-        return GraphForward(needed, path), prepared
+        for row in needed.layers:
+            if row.kind == "conv" and path == "cpu":
+                kernel = prepared[row.name]["kernel"]
+                operand = dtype if row.kernel == 1 else "float32"
+                prepared[row.name]["kernel"] = kernel.astype(operand)
+                prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride).astype(operand)
+            elif row.kind in ("conv", "depthwise_conv", "dense_softmax") and path == "plain":
+                prepared[row.name]["kernel"] = prepared[row.name]["kernel"].astype(dtype)
+        return GraphForward(needed, path, "float32" if path == "cpu" else dtype), prepared
 
 
 @lru_cache(maxsize=64)

@@ -94,7 +94,8 @@ def _conv_backward(stride: int, pads: Pads, residuals: Any, gradient: Array) -> 
         wide = for_gradient.transpose(0, 2, 1, 3).reshape(taps_h, 1, channels_out, taps_w * depth)
         products = _product(gradient, wide, 1, around)
         width = products.shape[2] - taps_w + 1
-        phases = sum(products[:, :, j : j + width, j * depth : (j + 1) * depth] for j in range(taps_w))
+        shifted = [products[:, :, j : j + width, j * depth : (j + 1) * depth] for j in range(taps_w)]
+        phases = reduce(jnp.add, shifted)
     return _unpad(_interleave(phases, stride), x, pads), None, None
 
 

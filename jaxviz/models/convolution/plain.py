@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros at (top, bottom), (left, right)
 
@@ -32,6 +32,7 @@ def depthwise_conv(
 ) -> Float[Array, "batch height_out width_out channels"]:
     """One filter per channel: kernel_h * kernel_w shifted multiply-adds."""
     rows, columns = kernel.shape[:2]
+    # The barrier keeps XLA from padding anew, with a branch for each number, for every shift below.
     padded = lax.optimization_barrier(zero_pad(x, pads))
     height, width = (padded.shape[1] - rows) // stride + 1, (padded.shape[2] - columns) // stride + 1
     out = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
@@ -53,6 +54,6 @@ def max_pool(
     return pooled
 
 
-def zero_pad(x: Float[Array, "batch height width channels"], pads: Pads) -> Float[Array, "batch h w channels"]:
+def zero_pad(x: Shaped[Array, "batch height width channels"], pads: Pads) -> Shaped[Array, "batch h w channels"]:
     """Zeros around each image."""
     return x if pads == ((0, 0), (0, 0)) else jnp.pad(x, ((0, 0), *pads, (0, 0)))

@@ -1,0 +1,204 @@
+"""Turns a race's result into the README's table and the chart beside this file.
+
+    python -m benchmarks.report                 from the newest result in benchmarks/results
+    python -m benchmarks.report RESULT.json     from that one
+    python -m benchmarks.report --check         writes nothing; exit code 1 if README or chart are not the newest's
+
+The table goes between the two markers below, which README.md must hold once each. Equal results give equal text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.chart import seconds_text, svg
+from benchmarks.settings import BASELINES, RESULTS, ROOT
+
+BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
+README = ROOT / "README.md"
+CHART = ROOT / "benchmarks" / "race.svg"
+COMMAND = "python -m benchmarks.report"
+
+LABELS = {
+    "keras": "Keras on TensorFlow, as its example is published",
+    "tensorflow_batched": "TensorFlow, 16 images a call",
+    "keras_jax": "Keras on JAX",
+    "pytorch": "PyTorch, channels_last, 16 images a call",
+    "plain_jax": "JAX, `jit(vmap(scan))` over `lax` convolutions",
+    "jaxviz_float32": "**jaxviz**, float32",
+    "jaxviz_bfloat16": "**jaxviz**, bfloat16",
+}
+
+
+class ReportError(Exception):
+    """There is nothing to report, or nowhere to put it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; its exit code."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="README table and chart from a result of the race")
+    parser.add_argument("result", nargs="?", type=Path, help="default: the newest in benchmarks/results")
+    parser.add_argument("--check", action="store_true", help="only say whether README and chart are up to date")
+    options = parser.parse_args(arguments)
+    try:
+        path = options.result or newest()
+        if path is None:
+            raise ReportError(f"no result in {RESULTS}; run: python -m benchmarks.race")
+        result = json.loads(path.read_text())
+        readme, chart = with_block(README.read_text(), block(result, path.name)), svg(result)
+    except ReportError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    wanted = {README: readme, CHART: chart}
+    stale = [file for file, text in wanted.items() if not file.exists() or file.read_text() != text]
+    for file in stale:
+        if options.check:
+            print(f"{file.name} is not what {path.name} gives; run: {COMMAND}", file=sys.stderr)
+        else:
+            file.write_text(wanted[file])
+            print(f"wrote {file}")
+    return 1 if options.check and stale else 0
+
+
+def newest(folder: Path = RESULTS) -> Path | None:
+    """The newest result; names begin with the time."""
+    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
+
+
+def block(result: dict[str, Any], source: str) -> str:
+    """The text between the markers."""
+    for name, layer in result["layers"].items():
+        lacking = [base for base in BASELINES if base not in layer["contestants"]]
+        if lacking:
+            raise ReportError(
+                f"{source} has no {' and no '.join(lacking)} at {name}, so speed has nothing to be compared with"
+            )
+    settings, hardware = result["settings"], result["hardware"]
+    work = f"{settings['filters']} filters x {settings['steps']} steps at {settings['size']} px"
+    day = datetime.fromisoformat(result["started"]).date()
+    commit = f"commit {(result['git']['hash'] or 'unknown')[:7]}" + (" with changes" if result["git"]["dirty"] else "")
+    lines = [
+        f'<img src="{CHART.relative_to(ROOT)}" width="800" alt="Bar chart of the table below: times as fast as Keras">',
+        "",
+        *_table(result, work),
+        "",
+        f"Seconds, and in brackets how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
+        f"{settings['repeats']} interleaved runs on {hardware['cores']} cores of {hardware['cpu']}. "
+        f"{_scaled(result)}{_compilation(result)}{_scores(result)}",
+        f"{day}, {commit}, {_versions(result)}; all figures: [{source}](benchmarks/results/{source}).",
+        *_absent(result),
+    ]
+    return "\n".join(lines)
+
+
+def with_block(readme: str, text: str) -> str:
+    """The README with that text between the markers.
+
+    Raises:
+        ReportError: the markers are not there once each, in order.
+    """
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in before + after:
+        raise ReportError(f"README.md must hold {BEGIN} and after it {END}, once each, where the table is to stand")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def _table(result: dict[str, Any], work: str) -> list[str]:
+    layers = result["layers"]
+    rows = [[work, *(f"`{layer}`" for layer in layers)], ["---", *("---:" for _ in layers)]]
+    for name in result["contestants"]:
+        entries = [layer["contestants"].get(name) for layer in layers.values()]
+        if any(entries):
+            rows.append([LABELS[name], *(_cell(entry) if entry else "failed" for entry in entries)])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _cell(entry: dict[str, Any]) -> str:
+    ratios = ", ".join(f"{entry['times_as_fast_as'][base]:.2f}x" for base in BASELINES)
+    return f"{seconds_text(entry)} ({ratios})"
+
+
+def _scaled(result: dict[str, Any]) -> str:
+    """Who ran fewer filters, if anybody."""
+    counts = {
+        entry["filters_measured"]
+        for layer in result["layers"].values()
+        for entry in layer["contestants"].values()
+        if entry["scaled"]
+    }
+    if not counts:
+        return ""
+    measured = _and([str(count) for count in sorted(counts)], "or")
+    return (
+        f"A tilde: {result['settings']['slow_after_s']:.0f} s would not have been enough, so measured on {measured} "
+        "filters and scaled. "
+    )
+
+
+def _compilation(result: dict[str, Any]) -> str:
+    """What is left out of the seconds, and what the other form of Keras's loop would cost."""
+
+    def spread(values: list[float]) -> str:
+        return f"{min(values):.1f}-{max(values):.1f} s"
+
+    entries = [layer["contestants"] for layer in result["layers"].values()]
+    compile_s = {
+        name: spread([entry[name]["compile_s"] for entry in entries])
+        for name in ("keras", "jaxviz_float32")
+        if all(name in entry for entry in entries)
+    }
+    once = _and([f"{seconds} in {LABELS[name].split(',')[0]}" for name, seconds in compile_s.items()])
+    retrace = spread([entry["keras"]["probe"]["python int"]["retrace_s_per_filter"] for entry in entries])
+    counted = all("tf.constant" in entry["keras"]["form"] for entry in entries)
+    return (
+        f"Tracing and compiling, once a layer, comes on top: {once}. "
+        f"With its filter index as a Python int, Keras traces anew for every filter, {retrace} each; "
+        + ("the race was run with `tf.constant`, which does not. " if counted else "that is counted where it raced. ")
+    )
+
+
+def _scores(result: dict[str, Any]) -> str:
+    """How equal the work was."""
+    worst: dict[str, float] = {}
+    drift: dict[str, float] = {}
+    for layer in result["layers"].values():
+        for name, entry in layer["contestants"].items():
+            dtype, off = result["contestants"][name]["dtype"], entry["scores_against_keras"]
+            worst[dtype] = max(worst.get(dtype, 0.0), off["first_worst"])
+            drift[dtype] = max(drift.get(dtype, 0.0), abs(off["final_mean"]))
+    same = _and([f"{worst[dtype]:.0e} ({dtype})" for dtype in worst])
+    end = _and([f"{drift[dtype]:.1%} ({dtype})" for dtype in drift])
+    return (
+        "Same weights (random), same starting images, same loop: before the first step all scores are within "
+        f"{same} of Keras's, and the means of the final scores within {end}."
+    )
+
+
+def _versions(result: dict[str, Any]) -> str:
+    versions = result["versions"]
+    names = {"tensorflow": "TensorFlow", "keras": "Keras", "torch": "PyTorch", "jax": "JAX"}
+    return ", ".join(f"{shown} {versions[name]}" for name, shown in names.items() if versions[name])
+
+
+def _absent(result: dict[str, Any]) -> list[str]:
+    """Who could not take part, with the first line of the reason."""
+    return [
+        f"\nNot in this race: {LABELS[name]} ({about['reason'].splitlines()[0]})."
+        for name, about in result["contestants"].items()
+        if not about["available"]
+    ]
+
+
+def _and(words: list[str], last: str = "and") -> str:
+    return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
