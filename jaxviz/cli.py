@@ -145,6 +145,7 @@ def render(
     """
     with _reported_errors():
         from jaxviz import storage
+        from jaxviz.devices import use_compilation_cache
 
         given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
         given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size is not None else None}
@@ -152,6 +153,7 @@ def render(
         config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
         chosen = parse_filters(filters) if filters is not None else None
         label = config.preset if name is None else name
+        use_compilation_cache()
         network = _load(model, layer, chosen, config, weights, storage.folder_path(out, model, layer, label))
         plan, folder = _plan(network, layer, chosen, config, out, label, overwrite)
         summary = _render(plan, folder, numbers=numbers)
@@ -238,18 +240,21 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
 
     missing = tuple(index for index in plan.filters if index not in folder.done)
     started = time.perf_counter()
-    first_batch_s: float | None = None
+    compile_s: float | None = None
     rendered: list[Picture] = []
+
+    def compiled(seconds: float) -> None:
+        nonlocal compile_s
+        compile_s = round(seconds, 3)
 
     def finish() -> None:
         render_s = round(time.perf_counter() - started, 3)
-        timings = {"rendered": len(rendered), "render_s": render_s, "first_batch_s": first_batch_s}
+        timings = {"rendered": len(rendered), "render_s": render_s, "compile_s": compile_s}
         folder.finish(device=device_name(), timings=timings, numbers=numbers)
 
     try:
         with render_progress(f"{plan.model.name} {plan.layer}", len(missing)) as advance:
-            for picture in iter_pictures(dataclasses.replace(plan, filters=missing)):
-                first_batch_s = first_batch_s or round(time.perf_counter() - started, 3)
+            for picture in iter_pictures(dataclasses.replace(plan, filters=missing), on_compiled=compiled):
                 folder.write(picture)
                 rendered.append(picture)
                 advance()
@@ -277,7 +282,7 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
         "already_there": len(plan.filters) - len(rendered),
         "batch_size": plan.recipe.batch_size,
         "render_s": round(time.perf_counter() - started, 3),
-        "first_batch_s": first_batch_s,
+        "compile_s": compile_s,
         "device": device_name(),
     }
 
@@ -288,8 +293,8 @@ def _summary_text(summary: dict[str, Any]) -> str:
     if summary["rendered"]:
         speed = summary["rendered"] / summary["render_s"]
         lines.append(
-            f"rendered {summary['rendered']} in {summary['render_s']:.1f} s ({speed:.2f} images/s; first batch with "
-            f"compilation {summary['first_batch_s']:.1f} s), {summary['batch_size']} images per call on "
+            f"rendered {summary['rendered']} in {summary['render_s']:.1f} s ({speed:.2f} images/s, of it "
+            f"{summary['compile_s']:.1f} s of compilation), {summary['batch_size']} images per device and call on "
             f"{summary['device']}"
         )
     if summary["already_there"]:

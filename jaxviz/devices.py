@@ -10,13 +10,19 @@ device fewer than there are threads is used here, and `use_all_cores` asks for t
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
 
 import jax
 
 from jaxviz.errors import ConfigError
+from jaxviz.paths import cache_dir
 
 # Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
+SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
 
 
@@ -57,3 +63,24 @@ def _worker_threads(devices: int) -> int:
     """Threads of XLA's CPU backend: what the environment says, else one per core, but at least one per device."""
     said = next((os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)), "")
     return max(int(said) if said.isdecimal() else available_cores(), devices)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs in the user's cache directory, apart for each jaxlib and each model of CPU.
+
+    A folder that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        machine = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
+        folder = cache_dir() / "compiled" / f"jaxlib-{version('jaxlib')}-{machine}"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW_COMPILATION_S)
+
+
+def _cpu_features() -> str:
+    """Model and instruction sets of this CPU, as far as the system tells: code for one may not run on another."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))

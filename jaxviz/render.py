@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import operator
 import platform
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -209,8 +210,8 @@ def check_request(layer: str, activation: tuple[int, ...], filters: Filters, con
     return _checked_filters(filters, activation[-1], layer)
 
 
-def iter_pictures(plan: Plan) -> Iterator[Picture]:
-    """Render a plan, a batch at a time."""
+def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = None) -> Iterator[Picture]:
+    """Render a plan, a batch at a time; `on_compiled` is told the seconds that tracing and compiling took."""
     if not plan.filters:
         return
     per_device = plan.recipe.batch_size
@@ -223,7 +224,8 @@ def iter_pictures(plan: Plan) -> Iterator[Picture]:
         starts = None
         if plan.initial_images is not None:
             starts = np.pad(plan.initial_images[first : first + size], (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
-        batch = _ascend(plan, mesh, weights, np.pad(np.array(wanted, np.int32), padding, mode="edge"), starts)
+        filter_indices = np.pad(np.array(wanted, np.int32), padding, mode="edge")
+        batch = _ascend(plan, mesh, weights, filter_indices, starts, on_compiled if first == 0 else None)
         for place, filter_index in enumerate(wanted):
             yield _picture(plan, filter_index, batch, place)
 
@@ -239,7 +241,14 @@ def device_name() -> str:
     return f"{device.platform}: {device.device_kind} ({platform.machine()})"
 
 
-def _ascend(plan: Plan, mesh: Mesh, weights: Any, filter_indices: np.ndarray, starts: np.ndarray | None) -> Any:
+def _ascend(
+    plan: Plan,
+    mesh: Mesh,
+    weights: Any,
+    filter_indices: np.ndarray,
+    starts: np.ndarray | None,
+    on_compiled: Callable[[float], None] | None,
+) -> Any:
     """One call of the compiled function: an `ascent.Ascent` of NumPy arrays."""
     config = plan.config
     parameterization = Pixel(config.initial_range)
@@ -253,19 +262,21 @@ def _ascend(plan: Plan, mesh: Mesh, weights: Any, filter_indices: np.ndarray, st
             if starts is None
             else jax.device_put(starts, split)
         )
-        batch = ascent.ascend(
-            weights,
-            indices,
-            parameters,
-            jnp.float32(config.step_size),
-            forward=plan.model.forward,
-            layer=plan.layer,
-            objective=Channel(config.activation_border),
-            parameterization=parameterization,
-            steps=config.steps,
-            mesh=mesh,
-            dtype=config.dtype,
-        )
+        arguments = (weights, indices, parameters, jnp.float32(config.step_size))
+        options = {
+            "forward": plan.model.forward,
+            "layer": plan.layer,
+            "objective": Channel(config.activation_border),
+            "parameterization": parameterization,
+            "steps": config.steps,
+            "mesh": mesh,
+            "dtype": config.dtype,
+        }
+        if on_compiled is not None:
+            started = time.perf_counter()
+            ascent.ascend.lower(*arguments, **options).compile()  # jit finds it when called
+            on_compiled(time.perf_counter() - started)
+        batch = ascent.ascend(*arguments, **options)
         return jax.device_get(batch)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

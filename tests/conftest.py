@@ -12,6 +12,7 @@ from jaxviz.models import architecture
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_legacy_prng_key", "error")
+jax.config.update("jax_enable_compilation_cache", False)  # tests count compilations
 # Parity and bit-equality are about float32; on GPUs the default would be TF32.
 jax.config.update("jax_default_matmul_precision", "highest")
 

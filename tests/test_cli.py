@@ -434,8 +434,8 @@ def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with monkeypatch.context() as patch:
 
         def install(count: int) -> None:
-            def some(plan: Any) -> Iterator[Any]:
-                for done, picture in enumerate(whole(plan)):
+            def some(plan: Any, **options: Any) -> Iterator[Any]:
+                for done, picture in enumerate(whole(plan, **options)):
                     if done == count:
                         raise KeyboardInterrupt
                     yield picture

@@ -96,3 +96,33 @@ def test_importing_jaxviz_changes_no_device(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
     run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
     assert run.stdout.split() == ["1", "None"]
+
+
+def test_compiled_programs_are_kept_and_found_again(tmp_path):
+    words = ["render", "efficientnet_lite0", "block2_1_out", "--filters", "0-1", "--steps", "2"]
+    words += ["--size", "64", "--crop", "7", "--json", "--overwrite"]
+    environment = os.environ | {"JAXVIZ_CACHE": str(tmp_path / "cache")}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    pictures = []
+    for _ in range(2):
+        command = [sys.executable, "-m", "jaxviz", *words]
+        run = subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        folder = tmp_path / json.loads(run.stdout)["folder"]
+        pictures.append([file.read_bytes() for file in sorted(folder.glob("0*.png"))])
+        kept = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "cache" / "compiled").rglob("*-cache")}
+        assert any("ascend" in name for name in kept)
+        assert "Traceback" not in run.stderr
+    assert pictures[0] == pictures[1]
+    assert len([name for name in kept if "ascend" in name]) == 1
+
+
+def test_a_compilation_cache_of_the_users_is_left_alone(tmp_path):
+    from jaxviz import devices
+
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+        devices.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path)
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
