@@ -3,9 +3,10 @@
 On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores; `use_all_cores` makes one virtual
 device per core instead, because many of XLA's operations do not spread well over threads.
 
-A trap, met with jaxlib 0.8 to 0.10.2: when as many virtual devices compute as XLA has worker threads, nobody is left
-to take the work that they queue; once a queue's 1,024 places are full, results are silently wrong. So at most one
-device fewer than there are threads is used here, and `use_all_cores` asks for twice as many threads as devices.
+A trap, seen with jaxlib 0.10.2: when as many virtual devices compute as XLA has worker threads, images at the ends of
+a device's share are silently wrong after some dozens of steps. The likely cause, not confirmed, is queues that fill up
+because no thread is left to empty them. It was not seen with one thread more, so at most one device fewer than there
+are threads is used here, and `use_all_cores` asks for twice as many threads as devices.
 """
 
 from __future__ import annotations
