@@ -293,8 +293,8 @@ def _summary_text(summary: dict[str, Any]) -> str:
     if summary["rendered"]:
         speed = summary["rendered"] / summary["render_s"]
         lines.append(
-            f"rendered {summary['rendered']} in {summary['render_s']:.1f} s ({speed:.2f} images/s, of it "
-            f"{summary['compile_s']:.1f} s of compilation), {summary['batch_size']} images per device and call on "
+            f"rendered {summary['rendered']} in {summary['render_s']:.1f} s, {summary['compile_s']:.1f} s of it "
+            f"compilation ({speed:.2f} images/s), {summary['batch_size']} images per device and call on "
             f"{summary['device']}"
         )
     if summary["already_there"]:

@@ -176,6 +176,11 @@ def plan_render(
     """Check a request and fix its batch size and recipe; nothing is compiled. Raises as `render_layer` does."""
     config = config or RenderConfig.keras()
     check_layer(model.name, layer, model.layers)
+    if config.dtype != "float32" and not hasattr(model.forward, "prepare"):
+        raise ConfigError(
+            f"dtype {config.dtype!r} is for jaxviz's own networks; {model.name} computes in the types of its own "
+            "weights and forward. Leave dtype at 'float32'"
+        )
     chosen = check_request(layer, _activation_shape(model, layer, config), filters, config)
     start = None if initial_images is None else _checked_images(initial_images, len(chosen), config)
     recipe = Recipe(

@@ -21,31 +21,43 @@ jax.config.update("jax_num_cpu_devices", {devices})
 from conftest import random_model
 from jaxviz import RenderConfig, render_layer
 from jaxviz.devices import batch_devices
-config = RenderConfig.keras(image_size=64, crop=7, steps=40, batch_size=2)
-result = render_layer(random_model("resnet50v2"), "conv2_block3_out", range(7), config)
+config = RenderConfig.keras(image_size={size}, crop=7, steps=30, batch_size={batch})
+result = render_layer(random_model("resnet50v2"), {layer!r}, range(8), config)
 print(json.dumps([len(batch_devices(4)), [hashlib.sha256(p.tobytes()).hexdigest() for p in result.pictures]]))
 """
 
 
-def rendered(devices: int) -> list:
-    """[devices used, hashes of 7 pictures] in a process with so many virtual devices and eight threads."""
-    script = SCRIPT.format(tests=str(Path(__file__).parent), devices=devices)
-    environment = os.environ | {"PJRT_NPROC": "8"}
+def rendered(devices: int, *, threads: int, size: int, batch: int, layer: str) -> list:
+    """[devices used for 4 calls, hashes of 8 pictures] in a process with so many virtual devices and threads."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent), devices=devices, size=size, batch=batch, layer=layer)
+    environment = os.environ | {"PJRT_NPROC": str(threads)}
     run = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
     return json.loads(run.stdout)
 
 
+SMALL = {"threads": 8, "size": 64, "batch": 2, "layer": "conv2_block3_out"}
+# What was seen to come out wrong where two devices computed on two threads.
+LONG = {"size": 180, "batch": 4, "layer": "conv3_block4_out"}
+
+
 @pytest.fixture(scope="module")
 def one_device() -> list:
-    return rendered(1)
+    return rendered(1, **SMALL)
 
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_pictures_do_not_depend_on_the_number_of_devices(one_device, devices):
-    """40 steps queue more than 1,024 pieces of work: where all threads are busy as devices, this fails."""
-    used, hashes = rendered(devices)
+    used, hashes = rendered(devices, **SMALL)
     assert (one_device[0], used) == (1, devices)
     assert hashes == one_device[1]
+
+
+@pytest.mark.parametrize(("threads", "used"), [(2, 1), (4, 2)])
+def test_long_work_on_two_devices_is_that_of_one(threads, used):
+    """Two devices on two threads would spoil pictures 0 and 4; the rule takes one of them, or asks for threads."""
+    expected = rendered(1, threads=threads, **LONG)
+    found = rendered(2, threads=threads, **LONG)
+    assert found == [used, expected[1]]
 
 
 def test_a_thread_is_left_over_for_the_work_that_devices_queue(monkeypatch):

@@ -92,6 +92,11 @@ def test_forward_that_returns_no_activation_is_named(small):
         render_layer(model, "a", [0], small)
 
 
+def test_bfloat16_is_refused_where_nothing_would_come_of_it(toy_model, small):
+    with pytest.raises(ConfigError, match="dtype 'bfloat16' is for jaxviz's own networks"):
+        render_layer(toy_model, "conv_a", [0], dataclasses.replace(small, dtype="bfloat16"))
+
+
 def test_unknown_layer_names_the_nearest(lite0):
     with pytest.raises(UnknownLayerError, match="nearest: 'block5_2_expand_conv'"):
         render_layer(lite0, "block5_2_expandconv", [0])

@@ -128,7 +128,7 @@ class TorchReference:
 
     def load_file(self, path: Path) -> None:
         """`torch.load` and `load_state_dict`."""
-        self.network.load_state_dict(self._torch.load(path, weights_only=True))
+        self.network.load_state_dict(self._torch.load(path, weights_only=True), strict=self._head)
 
     def set_arrays(self, weights: Weights) -> None:
         """By torch's names."""
