@@ -24,14 +24,18 @@ NO_TUNING = ("TF_CLI_",)  # Terraform's
 
 def hardware() -> dict[str, Any]:
     """CPU, usable cores, memory, system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "cpu": _cpu_name(),
-        "cores": cores,
+        "cores": cores(),
         "memory_gb": round(memory / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def versions() -> dict[str, str | None]:
@@ -55,10 +59,10 @@ def tuning(environment: dict[str, str]) -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any]:
-    """Commit, and whether the files differ from it; the results folder does not count."""
+    """Commit, and whether the files differ from it; the folders of results do not count."""
     try:
         commit = _git("rev-parse", "HEAD")
-        changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+        changed = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!benchmarks/facts")
     except (OSError, subprocess.CalledProcessError):
         return {"hash": None, "dirty": None}
     return {"hash": commit, "dirty": bool(changed)}

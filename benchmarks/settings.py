@@ -91,6 +91,7 @@ class Task:
     steps: int
     step_size: float
     batch: int
+    model: str = MODEL
 
     @classmethod
     def read(cls, path: Path) -> Task:

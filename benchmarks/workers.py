@@ -27,13 +27,23 @@ class WorkerError(Exception):
 class Worker:
     """A contestant in its own process."""
 
-    def __init__(self, name: str, task: Path, *, folder: Path, extra_environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        task: Path,
+        *,
+        folder: Path,
+        extra_environment: dict[str, str],
+        module: str = "benchmarks.worker",
+        contestant: str | None = None,
+    ) -> None:
+        """`name` is the contestant's own, unless one runs twice in different ways."""
         self.name = name
         self.unavailable: str | None = None
         self._log_path = folder / f"{name}.log"
         with self._log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.worker", name, str(task)],
+                [sys.executable, "-m", module, contestant or name, str(task)],
                 cwd=ROOT,
                 env=worker_environment(folder / name) | extra_environment,
                 stdin=subprocess.PIPE,

@@ -13,15 +13,15 @@ import numpy as np
 import jaxviz
 from benchmarks.contestants import Climb, Prepared, UnavailableError
 from benchmarks.contestants.compile_clock import CompileClock
-from benchmarks.settings import INITIAL_RANGE, MODEL, Task
+from benchmarks.settings import INITIAL_RANGE, Task
 from jaxviz.errors import ConfigError
 
 
 class Jaxviz:
     """Chooses its batch size and devices itself."""
 
-    def __init__(self, task: Task, *, dtype: str = "float32") -> None:
-        if hasattr(jaxviz, "use_all_cores"):
+    def __init__(self, task: Task, *, dtype: str = "float32", all_cores: bool = True) -> None:
+        if all_cores and hasattr(jaxviz, "use_all_cores"):
             jaxviz.use_all_cores()
         try:
             self._config = jaxviz.RenderConfig.keras(
@@ -37,7 +37,7 @@ class Jaxviz:
             raise UnavailableError(str(error)) from error
         self.task = task
         self.images_per_call = 1
-        self._model = jaxviz.load_model(MODEL, weights=task.weights)
+        self._model = jaxviz.load_model(task.model, weights=task.weights)
         self._clock = CompileClock()
         self._layer = ""
 
