@@ -1,0 +1,94 @@
+"""How much of everything is measured: names and numbers only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.settings import LAYERS, MODEL, ROOT
+
+RESULTS = ROOT / "benchmarks" / "facts"  # whole runs only: the newest one is README's
+TRIALS = ROOT / "out" / "facts"  # everything else; git ignores it
+REAL_MODEL = "efficientnet_lite0"  # the one whose real weights are installed with jaxviz
+
+
+class Target(NamedTuple):
+    """A layer to render, and the steps where fewer are enough: `few_steps` for timings, not for pictures."""
+
+    model: str
+    layer: str
+    few_steps: int
+
+
+CONV2, CONV3, CONV5 = (
+    Target(MODEL, layer, steps) for layer, steps in zip(LAYERS, (30, 6, 6), strict=True)
+)  # 6 where a step is slow
+LITE0 = Target(REAL_MODEL, "block5_2_expand_conv", 30)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of the facts.
+
+    Attributes:
+        targets: of drift, batch and devices.
+        size, steps, filters: of the images, of the ascent, of a layer, where a fact does not say otherwise.
+        rounds: interleaved, of lite0, batch and devices; cold and warm starts.
+        drift_batches: N of the reference, which bfloat16 has too, and another N.
+        memory: whose memory; memory_counts of its filters, with memory_steps.
+        start: whose start.
+        lite0: jaxviz against plain JAX at lite0_batches images a call; slow_after_s as in the race.
+        sweep: the N that `auto` is compared with.
+        devices_filters: fewer than `filters`, with all steps, because pictures are compared.
+        weights_seed: of ResNet50V2's random weights.
+    """
+
+    targets: tuple[Target, ...] = (CONV2, CONV3, CONV5, LITE0)
+    size: int = 180
+    steps: int = 30
+    filters: int = 64
+    rounds: int = 3
+    drift_batches: tuple[int, int] = (4, 8)
+    memory: Target = CONV5
+    memory_counts: tuple[int, ...] = (64, 128, 256, 512)
+    memory_steps: int = 3
+    start: Target = CONV2
+    lite0: Target = LITE0
+    lite0_batches: tuple[int, ...] = (16, 4)
+    slow_after_s: float = 60.0
+    sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
+    devices_filters: int = 32
+    weights_seed: int = 0
+
+    @property
+    def crop(self) -> int:
+        """The preset's, or what a small image allows."""
+        return min(25, (self.size - 1) // 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of JSON values."""
+        values = asdict(self) | {name: getattr(self, name)._asdict() for name in ("memory", "start", "lite0")}
+        values["targets"] = [target._asdict() for target in self.targets]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+QUICK = Settings(
+    targets=(CONV2._replace(few_steps=2), LITE0._replace(few_steps=2)),
+    size=64,
+    steps=2,
+    filters=4,
+    rounds=1,
+    drift_batches=(2, 4),
+    memory=CONV2,
+    memory_counts=(2, 4),
+    memory_steps=1,
+    lite0_batches=(4, 2),
+    sweep=(1, 2),
+    devices_filters=4,
+)
+
+
+def newest(folder: Path = RESULTS) -> Path | None:
+    """The newest result; names begin with the time."""
+    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
