@@ -1,10 +1,11 @@
-"""Turns a race's result into the README's table and the chart beside this file.
+"""Turns results into text: a race into the README's table and the chart beside this file, facts into README.md there.
 
-    python -m benchmarks.report                 from the newest result in benchmarks/results
-    python -m benchmarks.report RESULT.json     from that one
-    python -m benchmarks.report --check         writes nothing; exit code 1 if README or chart are not the newest's
+    python -m benchmarks.report                 from the newest results in benchmarks/results and benchmarks/facts
+    python -m benchmarks.report RESULT.json     from that race
+    python -m benchmarks.report --check         writes nothing; exit code 1 if a file is not what the newest gives
 
-The table goes between the two markers below, which README.md must hold once each. Equal results give equal text.
+Each goes between two markers, which its file must hold once each. Of what has not been measured yet, nothing is written
+but that. Equal results give equal text.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chart import seconds_text, svg
+from benchmarks.measure import block as facts
+from benchmarks.measure import settings as facts_settings
 from benchmarks.settings import BASELINES, RESULTS, ROOT
 
 BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
 README = ROOT / "README.md"
 CHART = ROOT / "benchmarks" / "race.svg"
+FACTS_BEGIN, FACTS_END = "<!-- facts:begin -->", "<!-- facts:end -->"
+FACTS_README = ROOT / "benchmarks" / "README.md"
 COMMAND = "python -m benchmarks.report"
 
 LABELS = {
@@ -42,28 +47,38 @@ class ReportError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="README table and chart from a result of the race")
-    parser.add_argument("result", nargs="?", type=Path, help="default: the newest in benchmarks/results")
-    parser.add_argument("--check", action="store_true", help="only say whether README and chart are up to date")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="tables and chart from the results of race and facts")
+    parser.add_argument("result", nargs="?", type=Path, help="of the race; default: the newest in benchmarks/results")
+    parser.add_argument("--check", action="store_true", help="only say whether all is up to date")
     options = parser.parse_args(arguments)
     try:
-        path = options.result or newest()
-        if path is None:
-            raise ReportError(f"no result in {RESULTS}; run: python -m benchmarks.race")
-        result = json.loads(path.read_text())
-        readme, chart = with_block(README.read_text(), block(result, path.name)), svg(result)
+        wanted = _of_the_race(options.result or newest()) | _of_the_facts(facts_settings.newest())
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
-    wanted = {README: readme, CHART: chart}
     stale = [file for file, text in wanted.items() if not file.exists() or file.read_text() != text]
     for file in stale:
         if options.check:
-            print(f"{file.name} is not what {path.name} gives; run: {COMMAND}", file=sys.stderr)
+            print(f"{file.relative_to(ROOT)} is not what the newest result gives; run: {COMMAND}", file=sys.stderr)
         else:
             file.write_text(wanted[file])
             print(f"wrote {file}")
     return 1 if options.check and stale else 0
+
+
+def _of_the_race(path: Path | None) -> dict[Path, str]:
+    """README and chart; nothing while there is no result."""
+    if path is None:
+        print(f"no result in {RESULTS.relative_to(ROOT)} yet; run: python -m benchmarks.race", file=sys.stderr)
+        return {}
+    result = json.loads(path.read_text())
+    return {README: with_block(README.read_text(), block(result, path.name)), CHART: svg(result)}
+
+
+def _of_the_facts(path: Path | None) -> dict[Path, str]:
+    """The README beside this file; it says so while there is no result."""
+    text = facts.NOTHING_YET if path is None else facts.block(json.loads(path.read_text()), path.name)
+    return {FACTS_README: with_block(FACTS_README.read_text(), text, FACTS_BEGIN, FACTS_END)}
 
 
 def newest(folder: Path = RESULTS) -> Path | None:
@@ -97,17 +112,17 @@ def block(result: dict[str, Any], source: str) -> str:
     return "\n".join(lines)
 
 
-def with_block(readme: str, text: str) -> str:
+def with_block(readme: str, text: str, begin: str = BEGIN, end: str = END) -> str:
     """The README with that text between the markers.
 
     Raises:
         ReportError: the markers are not there once each, in order.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in before + after:
-        raise ReportError(f"README.md must hold {BEGIN} and after it {END}, once each, where the table is to stand")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    before, begun, rest = readme.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not begun or not ended or begin in rest or end in before + after:
+        raise ReportError(f"README.md must hold {begin} and after it {end}, once each, where the tables are to stand")
+    return f"{before}{begin}\n{text}\n{end}{after}"
 
 
 def _table(result: dict[str, Any], work: str) -> list[str]:
