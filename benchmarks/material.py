@@ -45,7 +45,13 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _main(folder: str, weights_seed: str, starts_seed: str, filters: str, size: str, model: str = MODEL) -> None:
+    seed = None if weights_seed == "published" else int(weights_seed)
+    hashes = make(
+        Path(folder), weights_seed=seed, starts_seed=int(starts_seed), filters=int(filters), size=int(size), model=model
+    )
+    print(json.dumps(hashes))
+
+
 if __name__ == "__main__":
-    numbers = [None if text == "published" else int(text) for text in sys.argv[2:6]]
-    named = dict(zip(("weights_seed", "starts_seed", "filters", "size"), numbers, strict=True))
-    print(json.dumps(make(Path(sys.argv[1]), **named, model=(sys.argv[6:] or [MODEL])[0])))
+    _main(*sys.argv[1:])

@@ -283,13 +283,21 @@ def test_grey_levels_are_per_picture_and_signless():
 
 @pytest.mark.parametrize(
     ("comparison", "value", "holds"),
-    [("<=", 2.0, True), ("<=", 2.1, False), ("<", 2.0, False), ("<", 1.9, True), (">=", 2.0, True), (">=", 1.9, False)],
+    [
+        ("<=", 2.0, True),
+        ("<=", 2.1, False),
+        ("<", 2.0, False),
+        ("<", 1.9, True),
+        (">=", 2.0, True),
+        (">=", 1.9, False),
+        (">", 2.0, False),
+    ],
 )
 def test_claim_at_its_border(comparison, value, holds):
     assert Claim("a claim", "x", comparison, 2.0).verdict({"case": {"x": value}})["holds"] is holds
 
 
-@pytest.mark.parametrize(("comparison", "case"), [("<=", "high"), (">=", "low")])
+@pytest.mark.parametrize(("comparison", "case"), [("<=", "high"), ("<", "high"), (">=", "low"), (">", "low")])
 def test_claim_is_judged_by_its_worst_case(comparison, case):
     verdict = Claim("a claim", "x", comparison, 5).verdict({"low": {"x": 1}, "high": {"x": 9}, "other": {"y": 0}})
     assert (verdict["case"], verdict["holds"]) == (case, False)
@@ -407,7 +415,7 @@ def test_broken_claims_are_named():
     raw["facts"]["memory"]["raw"] = memory_raw(peak_mb=1500.0)
     (broken,) = summary.broken(summary.summarise(raw))
     assert broken.startswith("memory: peak memory is flat")
-    assert "does NOT hold (+50.0% at `iter_render`, 512 filters)" in broken
+    assert "does NOT hold (+50.0%: `iter_render`, 512 filters)" in broken
 
 
 # The command

@@ -123,7 +123,8 @@ def _timed(words: Sequence[str], *, environment: dict[str, str], log: Path) -> d
         assert process.stdout is not None
         with process.stdout:
             text = process.stdout.read()
-        _, status, used = os.wait4(process.pid, 0)  # peak memory is known to whoever waits
+        # Whoever waits learns the peak memory. It is at least this process's own, which is small: no framework.
+        _, status, used = os.wait4(process.pid, 0)
         seconds, busy_after = time.perf_counter() - started, machine.busy_cpu_s()
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:

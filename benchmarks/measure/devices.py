@@ -88,7 +88,7 @@ def _pictures(name: str, grey: dict[str, list[Any]], ours: dict[str, Any], refer
 
 
 FACT = Fact(
-    title="one device against all cores",
+    title="One device against all cores",
     work="{devices_filters} filters, {steps} steps, {size} px, the automatic batch size; medians of {rounds} "
     "interleaved runs; a picture differs if it or its score is not equal bit for bit",
     cases="process",
@@ -102,9 +102,13 @@ FACT = Fact(
         Column("unlike those of two threads a core", "differing_threads", "d"),
     ),
     claims=(
-        Claim("`use_all_cores()` is not slower than one device, times", "all_cores_speed", ">=", 1.0, ".2f"),
+        Claim("`use_all_cores()` is not slower than one device", "all_cores_speed", ">=", 1.0, "{:.2f} times as fast"),
         Claim(
-            "its pictures are those of one device with as many threads, differing", "all_cores_differing", "<=", 0, "d"
+            "its pictures are those of one device with as many threads, bit for bit",
+            "all_cores_differing",
+            "<=",
+            0,
+            "{} differ",
         ),
     ),
     measure=measure,

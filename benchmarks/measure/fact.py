@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Figures = Mapping[str, Any]  # of one case: JSON values; a figure that does not concern the case is absent
 Cases = Mapping[str, Figures]
-_COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge}
+_COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Claim:
 
     text: str
     figure: str
-    comparison: Literal["<=", "<", ">="]
+    comparison: Literal["<=", "<", ">=", ">"]
     limit: float
-    style: str = ".3g"  # how the measured number is written
+    style: str = "{:.3g}"  # how the measured number is written
 
     def verdict(self, cases: Cases) -> dict[str, Any]:
         """The claim, the case that is nearest to breaking it or breaks it most, and whether it holds there.
@@ -37,7 +37,7 @@ class Claim:
         found = {name: figures[self.figure] for name, figures in cases.items() if figures.get(self.figure) is not None}
         verdict: dict[str, Any] = {**asdict(self), "measured": None, "case": None, "holds": None}
         if found:
-            case = (min if self.comparison == ">=" else max)(found, key=lambda name: found[name])
+            case = (min if self.comparison in (">=", ">") else max)(found, key=lambda name: found[name])
             holds = bool(_COMPARE[self.comparison](found[case], self.limit))
             verdict |= {"measured": found[case], "case": case, "holds": holds}
         return verdict

@@ -86,7 +86,7 @@ def _line(runs: list[dict[str, Any]]) -> tuple[float, float]:
 
 
 FACT = Fact(
-    title="memory and time against the number of filters",
+    title="Memory and time against the number of filters",
     work="Filters of `{memory[layer]}`, {memory_steps} steps where none are named, {size} px; seconds without "
     "compilation",
     cases="process",
@@ -98,9 +98,9 @@ FACT = Fact(
         Column("off a straight line", "time_off", ".1%"),
     ),
     claims=(
-        Claim("peak memory is flat within 10 %, in filters and in steps", "peak_rise", "<=", 0.10, "+.1%"),
-        Claim("peak memory is under 2 GB", "peak_gb", "<", 2.0, ".2f"),
-        Claim("time is linear: within 10 % of a straight line", "time_off", "<=", 0.10, ".1%"),
+        Claim("peak memory is flat within 10 %, in filters and in steps", "peak_rise", "<=", 0.10, "{:+.1%}"),
+        Claim("peak memory is under 2 GB", "peak_gb", "<", 2.0, "{:.2f} GB"),
+        Claim("time is linear: within 10 % of a straight line", "time_off", "<=", 0.10, "{:.1%}"),
     ),
     measure=measure,
     figures=figures,

@@ -42,11 +42,11 @@ def main() -> None:
     clock = CompileClock()
     reply({"ready": True})
     for line in sys.stdin:
-        match json.loads(line):
-            case {"command": "render", **asked}:
-                reply(render(clock, **asked))
-            case unknown:
-                raise ValueError(f"unknown command {unknown}")
+        asked: dict[str, Any] = json.loads(line)
+        command = asked.pop("command")
+        if command != "render":
+            raise ValueError(f"unknown command {command}")
+        reply(render(clock, **asked))
 
 
 def render(

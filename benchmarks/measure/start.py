@@ -49,7 +49,7 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 FACT = Fact(
-    title="start of the command",
+    title="Start of the command",
     work="`jaxviz render` of {filters} filters of `{start[layer]}`, {steps} steps, {size} px; medians of {rounds} "
     "runs, seconds from the start of the process",
     cases="compilation cache",
@@ -58,7 +58,7 @@ FACT = Fact(
         Column("compilation in it", "compile_s", ".2f"),
         Column("end", "end_s", ".2f"),
     ),
-    claims=(Claim("a warm cache brings the first batch sooner (share of the cold time)", "of_cold", "<", 1.0, ".2f"),),
+    claims=(Claim("a warm cache brings the first batch sooner", "of_cold", "<", 1.0, "{:.2f} of the cold time"),),
     measure=measure,
     figures=figures,
 )

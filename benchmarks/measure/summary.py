@@ -81,8 +81,7 @@ def claim_text(verdict: dict[str, Any]) -> str:
     said = {True: "holds", False: "does NOT hold", None: "not measured"}[verdict["holds"]]
     if verdict["measured"] is None:
         return f"{verdict['text']}: {said}"
-    measured = format(verdict["measured"], verdict["style"])
-    return f"{verdict['text']}: {said} ({measured} at {verdict['case']})"
+    return f"{verdict['text']}: {said} ({verdict['style'].format(verdict['measured'])}: {verdict['case']})"
 
 
 def as_text(result: dict[str, Any]) -> str:
