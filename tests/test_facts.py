@@ -272,6 +272,10 @@ def test_devices_count_pictures_and_scores_that_differ():
     assert devices.figures(raw)[f"`a_conv`, {devices.ALL}"]["all_cores_differing"] == 1
 
 
+def test_differences_of_scores_near_zero_are_relative_to_the_mean_size():
+    assert numbers.differences([0.1, 4.4], [0.0, 4.0]) == [0.05, 0.1]
+
+
 def test_grey_levels_are_per_picture_and_signless():
     reference = np.array([[[[0, 10, 255]]], [[[7, 7, 7]]]], np.uint8)
     ours = np.array([[[[255, 10, 249]]], [[[7, 7, 7]]]], np.uint8)
