@@ -8,7 +8,7 @@ of the network is baked in. Everything is per image: key, norm, update. float32,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Integer
 
+from jaxviz.devices import compiler_options
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 
@@ -67,7 +68,23 @@ def filter_key(seed: Integer[Array, ""], filter_index: Integer[Array, ""], repli
     return key
 
 
-@partial(jax.jit, static_argnames=("forward", "layer", "objective", "parameterization", "steps", "mesh", "dtype"))
+def bind(forward: Forward, weights: Any, layer: str, *, platform: str, dtype: str = "float32") -> tuple[Forward, Any]:
+    """What `ascend` runs to reach a layer, and the weights it takes: the platform's fast path, where there is one.
+
+    What a fast path computes from the weights for its input gradients is computed here, once.
+    """
+    fast = getattr(forward, "fast", None)
+    if fast is None:
+        return forward, weights
+    run = fast(layer, platform=platform, dtype=dtype)
+    return run, _prepare(weights, forward=run)
+
+
+@partial(jax.jit, static_argnames="forward")
+def _prepare(weights: Any, *, forward: Any) -> Any:
+    return forward.prepare(weights)
+
+
 def ascend(
     weights: Any,
     filter_indices: Integer[Array, " batch"],
@@ -80,41 +97,69 @@ def ascend(
     parameterization: Pixel,
     steps: int,
     mesh: Mesh,
-    dtype: str = "float32",
 ) -> Ascent:
     """Optimise a batch of images, image i for `filter_indices[i]`, by normalised gradient ascent.
 
-    The batch is split over the mesh's one axis; each device runs the same program on its share, with a copy of the
-    weights and nothing to exchange, so that an image does not depend on the number of devices.
+    `forward` and `weights` come from `bind`. The batch is split over the mesh's one axis; each device runs the same
+    program on its share, with a copy of the weights and nothing to exchange, so that an image does not depend on the
+    number of devices. To be called through `compiled`.
     """
 
     def share(weights: Any, filter_indices: Array, parameters: Array, step_size: Array) -> Ascent:
-        # What the network needs for its input gradient is computed here, once, and not in the loop.
-        prepare = getattr(forward, "prepare", None)
-        run, prepared = prepare(weights, layer, platform=platform, dtype=dtype) if prepare else (forward, weights)
-
         def climb(filter_index: Integer[Array, ""], start: Array) -> Ascent:
+            score_image = _scorer(forward, weights, layer, objective, filter_index, start[None].shape)
+
             def score(image_parameters: Array) -> Array:
-                image = parameterization.to_image(image_parameters)
-                return objective(run(prepared, image[None], layer)[0], filter_index)
+                return score_image(parameterization.to_image(image_parameters))
 
             def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
                 x, has_gradient = carry
                 value, gradient = jax.value_and_grad(score)(x)
+                # The barrier keeps XLA from computing the gradient's last layer for each use of it.
+                gradient = jax.lax.optimization_barrier(gradient)
                 direction = gradient * jax.lax.rsqrt(jnp.maximum(jnp.sum(gradient * gradient), NORM_EPSILON))
-                return (x + step_size * direction, has_gradient | jnp.any(gradient != 0)), value
+                return (x + step_size * direction, has_gradient | (jnp.sum(jnp.abs(gradient)) != 0)), value
 
             (x, has_gradient), history = jax.lax.scan(step, (start, jnp.array(False)), length=steps)
             return Ascent(parameterization.to_image(x), score(x), history, has_gradient)
 
         return jax.vmap(climb)(filter_indices, parameters)
 
-    platform = mesh.devices.flat[0].platform
     split = PartitionSpec(BATCH_AXIS)
     in_specs = (PartitionSpec(), split, split, PartitionSpec())
     return jax.shard_map(share, mesh=mesh, in_specs=in_specs, out_specs=split, check_vma=False)(
         weights, filter_indices, parameters, step_size
     )
+
+
+def _scorer(
+    forward: Any, weights: Any, layer: str, objective: Channel, filter_index: Array, shape: tuple[int, ...]
+) -> Callable[[Array], Array]:
+    """The score of one image as a function of it.
+
+    Where objective and target are affine in a layer below, their gradient there is one constant array, computed here,
+    once: score = sum(gradient * activation below) + score of zeros. So the target itself is never computed.
+    """
+    below = forward.below_affine(layer) if objective.is_linear and hasattr(forward, "below_affine") else None
+    if below is None:
+        return lambda image: objective(forward(weights, image[None], layer)[0], filter_index)
+    activation = jax.eval_shape(
+        lambda images: forward(weights, images, below), jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+
+    def score_above(activation: Array) -> Array:
+        return objective(forward.above(weights, activation, below, layer)[0], filter_index)
+
+    at_zero, pull_back = jax.vjp(score_above, jnp.zeros(activation.shape))
+    (gradient,) = pull_back(jnp.ones(()))
+    return lambda image: jnp.sum(forward(weights, image[None], below) * gradient) + at_zero
+
+
+@lru_cache(maxsize=8)
+def compiled(platform: str) -> Any:
+    """`ascend` under jit with the options that XLA is given on a platform; `.lower(...)` as usual."""
+    static = ("forward", "layer", "objective", "parameterization", "steps", "mesh")
+    return jax.jit(ascend, static_argnames=static, compiler_options=compiler_options(platform))
 
 
 def batch_mesh(devices: Sequence[jax.Device]) -> Mesh:

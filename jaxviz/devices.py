@@ -12,8 +12,10 @@ are threads is used here, and `use_all_cores` asks for twice as many threads as 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +24,15 @@ import jax
 from jaxviz.errors import ConfigError
 from jaxviz.paths import cache_dir
 
+log = logging.getLogger("jaxviz")
+
 # Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
+# Experimental options of XLA: Eigen's convolutions instead of YNNPACK's, which are slower at most shapes here.
+COMPILER_OPTIONS = {
+    "cpu": {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
+    }
+}
 SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
 
@@ -64,6 +74,23 @@ def _worker_threads(devices: int) -> int:
     """Threads of XLA's CPU backend: what the environment says, else one per core, but at least one per device."""
     said = next((os.environ[name] for name in THREAD_VARIABLES if os.environ.get(name)), "")
     return max(int(said) if said.isdecimal() else available_cores(), devices)
+
+
+@lru_cache(maxsize=8)
+def compiler_options(platform: str) -> dict[str, str]:
+    """The options to compile the ascent with on a platform: those of `COMPILER_OPTIONS` that this XLA takes.
+
+    One that it does not know is left out, and the log (logger `jaxviz`, level INFO) says so.
+    """
+    known = {}
+    for name, value in COMPILER_OPTIONS.get(platform, {}).items():
+        try:
+            jax.jit(lambda x: x, compiler_options={name: value}).lower(0.0).compile()
+        except (jax.errors.JaxRuntimeError, ValueError) as error:
+            log.info("this XLA does not take the option %s=%s and goes without: %s", name, value, error)
+        else:
+            known[name] = value
+    return known
 
 
 def use_compilation_cache() -> None:

@@ -2,7 +2,8 @@
 
 An objective is a frozen, hashable dataclass called with one image's activation, (height, width, channels) or
 (channels,), and the traced filter index. Selecting the filter is a masked sum, not an indexing: the gradient
-of an index is a scatter, which is slow inside a compiled loop.
+of an index is a scatter, which is slow inside a compiled loop. One with `is_linear` is linear in the activation; then
+a target that is affine in what is below it needs no activation of its own (ascent.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Channel:
 
     border: int = 0
     name: ClassVar[str] = "channel"
+    is_linear: ClassVar[bool] = True  # in the activation
 
     def __call__(self, activation: Float[Array, "*map channels"], filter_index: Integer[Array, ""]) -> Float[Array, ""]:
         """The filter's mean activation."""

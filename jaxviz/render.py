@@ -176,7 +176,7 @@ def plan_render(
     """Check a request and fix its batch size and recipe; nothing is compiled. Raises as `render_layer` does."""
     config = config or RenderConfig.keras()
     check_layer(model.name, layer, model.layers)
-    if config.dtype != "float32" and not hasattr(model.forward, "prepare"):
+    if config.dtype != "float32" and not hasattr(model.forward, "fast"):
         raise ConfigError(
             f"dtype {config.dtype!r} is for jaxviz's own networks; {model.name} computes in the types of its own "
             "weights and forward. Leave dtype at 'float32'"
@@ -221,7 +221,11 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
         return
     per_device = plan.recipe.batch_size
     mesh = ascent.batch_mesh(batch_devices(calls=-(-len(plan.filters) // per_device)))
-    weights = jax.device_put(plan.model.weights, NamedSharding(mesh, PartitionSpec()))
+    platform_name = mesh.devices.flat[0].platform
+    forward, weights = ascent.bind(
+        plan.model.forward, plan.model.weights, plan.layer, platform=platform_name, dtype=plan.config.dtype
+    )
+    weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
     size = per_device * mesh.size
     for first in range(0, len(plan.filters), size):
         wanted = plan.filters[first : first + size]
@@ -230,7 +234,7 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
         if plan.initial_images is not None:
             starts = np.pad(plan.initial_images[first : first + size], (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
         filter_indices = np.pad(np.array(wanted, np.int32), padding, mode="edge")
-        batch = _ascend(plan, mesh, weights, filter_indices, starts, on_compiled if first == 0 else None)
+        batch = _ascend(plan, mesh, forward, weights, filter_indices, starts, on_compiled if first == 0 else None)
         for place, filter_index in enumerate(wanted):
             yield _picture(plan, filter_index, batch, place)
 
@@ -249,6 +253,7 @@ def device_name() -> str:
 def _ascend(
     plan: Plan,
     mesh: Mesh,
+    forward: ascent.Forward,
     weights: Any,
     filter_indices: np.ndarray,
     starts: np.ndarray | None,
@@ -269,19 +274,19 @@ def _ascend(
         )
         arguments = (weights, indices, parameters, jnp.float32(config.step_size))
         options = {
-            "forward": plan.model.forward,
+            "forward": forward,
             "layer": plan.layer,
             "objective": Channel(config.activation_border),
             "parameterization": parameterization,
             "steps": config.steps,
             "mesh": mesh,
-            "dtype": config.dtype,
         }
+        ascend = ascent.compiled(mesh.devices.flat[0].platform)
         if on_compiled is not None:
             started = time.perf_counter()
-            ascent.ascend.lower(*arguments, **options).compile()  # jit finds it when called
+            ascend.lower(*arguments, **options).compile()  # jit finds it when called
             on_compiled(time.perf_counter() - started)
-        batch = ascent.ascend(*arguments, **options)
+        batch = ascend(*arguments, **options)
         return jax.device_get(batch)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):

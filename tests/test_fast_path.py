@@ -20,7 +20,7 @@ BFLOAT16_DRIFT = 0.05  # of the mean final score: bfloat16 has 8 bits of precisi
 
 
 class PlainForward:
-    """A model's forward pass without `prepare`: `lax` convolutions and autodiff."""
+    """A model's forward pass without `fast`: `lax` convolutions and autodiff."""
 
     def __init__(self, forward):
         self.forward = forward
@@ -34,8 +34,9 @@ def arguments(model, layer, *, forward=None, size=64, batch=2, steps=3):
     indices = jnp.arange(batch, dtype=jnp.int32)
     start = ascent.initial_parameters(jnp.uint32(0), indices, parameterization=parameterization, size=(size, size))
     mesh = ascent.batch_mesh(jax.local_devices()[:1])
-    static = {"forward": forward or model.forward, "layer": layer, "objective": Channel(), "mesh": mesh}
-    return (model.weights, indices, start, jnp.float32(10)), static | {
+    run, weights = ascent.bind(forward or model.forward, model.weights, layer, platform="cpu")
+    static = {"forward": run, "layer": layer, "objective": Channel(), "mesh": mesh}
+    return (weights, indices, start, jnp.float32(10)), static | {
         "parameterization": parameterization,
         "steps": steps,
     }
@@ -66,14 +67,14 @@ def slow_operations(text: str) -> tuple[int, list[str]]:
 @pytest.mark.parametrize(("fixture", "layer"), [("resnet", "conv3_block1_out"), ("lite0", "block4_2_expand_conv")])
 def test_loop_body_holds_nothing_slow(request, fixture, layer):
     positional, static = arguments(request.getfixturevalue(fixture), layer)
-    products, slow = slow_operations(ascent.ascend.lower(*positional, **static).compile().as_text())
+    products, slow = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
     assert products >= 10
     assert not slow
 
 
 def test_the_same_reader_finds_what_is_slow_in_the_plain_step(resnet):
     positional, static = arguments(resnet, "conv3_block1_out", forward=PlainForward(resnet.forward))
-    products, slow = slow_operations(ascent.ascend.lower(*positional, **static).compile().as_text())
+    products, slow = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
     assert products >= 10
     assert any(" scatter(" in line for line in slow)  # what XLA makes of a batched select-and-scatter
     assert any("01oi" in line for line in slow)
@@ -86,8 +87,9 @@ def test_the_same_reader_finds_what_is_slow_in_the_plain_step(resnet):
 def test_fast_path_takes_the_step_of_plain_autodiff(request, fixture, layer):
     model = request.getfixturevalue(fixture)
     positional, static = arguments(model, layer, steps=1)
-    fast = ascent.ascend(*positional, **static)
-    plain = ascent.ascend(*positional, **static | {"forward": PlainForward(model.forward)})
+    fast = ascent.compiled("cpu")(*positional, **static)
+    plain_positional, plain_static = arguments(model, layer, steps=1, forward=PlainForward(model.forward))
+    plain = ascent.compiled("cpu")(*plain_positional, **plain_static)
     np.testing.assert_allclose(fast.history, plain.history, rtol=1e-5, atol=1e-5)
     for image, expected, start in zip(fast.images, plain.images, positional[2], strict=True):
         error = jnp.linalg.norm(image - expected) / jnp.linalg.norm(expected - start)
@@ -99,7 +101,7 @@ def test_gpu_branch_holds_plain_nhwc_convolutions(resnet):
     layer = "conv2_block3_2_conv"
 
     def gradient(weights, images):
-        run, prepared = resnet.forward.prepare(weights, layer, platform="gpu")
+        run, prepared = ascent.bind(resnet.forward, weights, layer, platform="gpu")
         return jax.grad(lambda images: run(prepared, images, layer).sum())(images)
 
     text = (
@@ -108,13 +110,13 @@ def test_gpu_branch_holds_plain_nhwc_convolutions(resnet):
     assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text
     assert "select_and_scatter" in text
     assert "gradient_kernel" not in str(
-        jax.tree.structure(resnet.forward.prepare(resnet.weights, layer, platform="gpu")[1])
+        jax.tree.structure(ascent.bind(resnet.forward, resnet.weights, layer, platform="gpu")[1])
     )
 
 
 def test_bfloat16_on_a_gpu_reaches_the_convolutions(resnet):
     def gradient(weights, images):
-        run, prepared = resnet.forward.prepare(weights, "conv2_block3_2_conv", platform="gpu", dtype="bfloat16")
+        run, prepared = ascent.bind(resnet.forward, weights, "conv2_block3_2_conv", platform="gpu", dtype="bfloat16")
         return jax.grad(lambda images: run(prepared, images, "conv2_block3_2_conv").sum())(images)
 
     traced = jax.jit(gradient).trace(resnet.weights, jnp.zeros((2, 64, 64, 3)))
@@ -125,7 +127,7 @@ def test_bfloat16_on_a_gpu_reaches_the_convolutions(resnet):
 
 
 def test_bfloat16_on_a_cpu_is_for_matrix_products_only(resnet):
-    _, prepared = resnet.forward.prepare(resnet.weights, "conv2_block1_out", platform="cpu", dtype="bfloat16")
+    _, prepared = ascent.bind(resnet.forward, resnet.weights, "conv2_block1_out", platform="cpu", dtype="bfloat16")
     for layer, expected in (("conv1_conv", "float32"), ("conv2_block1_1_conv", "bfloat16")):
         assert prepared[layer]["kernel"].dtype == prepared[layer]["gradient_kernel"].dtype == expected
     assert prepared["conv2_block1_preact_bn"]["gamma"].dtype == "float32"
@@ -140,6 +142,66 @@ def test_bfloat16_scores_are_near_those_of_float32(resnet):
     assert abs(rounded.scores.mean() / exact.scores.mean() - 1) < BFLOAT16_DRIFT
 
 
-def test_prepare_keeps_only_the_weights_that_the_layer_needs(resnet):
-    _, prepared = resnet.forward.prepare(resnet.weights, "conv2_block1_1_conv", platform="cpu")
+def test_bind_keeps_only_the_weights_that_the_layer_needs(resnet):
+    _, prepared = ascent.bind(resnet.forward, resnet.weights, "conv2_block1_1_conv", platform="cpu")
     assert set(prepared) == {"conv1_conv", "conv2_block1_preact_bn", "conv2_block1_1_conv"}
+
+
+class ActivationWay:
+    """A forward pass that hides that its target is affine in a layer below it."""
+
+    def __init__(self, forward):
+        self.forward = forward
+
+    def __call__(self, weights, images, layer):
+        return self.forward(weights, images, layer)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "layer", "below", "border"),
+    [
+        ("resnet", "conv1_conv", "input_layer", 0),
+        ("resnet", "conv2_block1_1_conv", "conv2_block1_preact_relu", 2),
+        ("resnet", "conv2_block1_2_conv", "conv2_block1_1_relu", 1),
+        ("resnet", "conv2_block3_2_conv", "conv2_block3_1_relu", 0),  # strided
+        ("resnet", "conv2_block1_2_bn", "conv2_block1_1_relu", 0),
+        ("lite0", "block2_1_depthwise_conv", "block2_1_expand_relu", 0),
+        ("lite0", "block2_1_project_bn", "block2_1_depthwise_relu", 0),
+    ],
+)
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_target_that_is_never_computed_gives_the_scores_and_gradients_of_its_activation(
+    request, fixture, layer, below, border, platform
+):
+    model = request.getfixturevalue(fixture)
+    run, weights = ascent.bind(model.forward, model.weights, layer, platform=platform)
+    assert run.below_affine(layer) == below
+    image = jax.random.uniform(jax.random.key(0), (64, 64, 3))
+    scores = [
+        jax.jit(
+            jax.value_and_grad(
+                lambda image, forward=forward: ascent._scorer(
+                    forward, weights, layer, Channel(border), jnp.int32(5), (1, 64, 64, 3)
+                )(image)
+            )
+        )(image)
+        for forward in (run, ActivationWay(run))
+    ]
+    (value, gradient), (expected, expected_gradient) = scores
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+    assert float(jnp.linalg.norm(gradient - expected_gradient)) <= 1e-5 * float(jnp.linalg.norm(expected_gradient))
+
+
+def test_loop_holds_no_product_for_an_affine_target(resnet):
+    """The stem and its gradient, and nothing for the 1x1 convolution that is the target."""
+    positional, static = arguments(resnet, "conv2_block1_1_conv")
+    products, _ = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
+    assert products == 2
+    static["forward"] = ActivationWay(static["forward"])
+    products, _ = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
+    assert products > 2
+
+
+def test_a_target_behind_a_nonlinearity_has_nothing_affine_below_it(resnet):
+    for layer in ("conv2_block1_preact_relu", "conv2_block1_out", "pool1_pool"):
+        assert resnet.forward.below_affine(layer) is None

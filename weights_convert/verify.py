@@ -153,7 +153,8 @@ def _activations(forward: GraphForward, weights: Weights, image: Array) -> dict[
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _input_gradient(forward: GraphForward, weights: Weights, image: Array, layer: str, cotangent: Array) -> Any:
-    run, prepared = forward.prepare(weights, layer, platform=jax.default_backend())  # as it is when rendering
+    run = forward.fast(layer, platform=jax.default_backend())  # as it is when rendering
+    prepared = run.prepare(weights)
 
     def score(image: jax.Array) -> jax.Array:
         return jnp.sum(run(prepared, image, layer) * cotangent)

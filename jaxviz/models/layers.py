@@ -94,6 +94,8 @@ class DenseSoftmax(nnx.Module):
 
 MODULES = {"conv": Conv, "depthwise_conv": DepthwiseConv, "batch_norm": BatchNorm, "dense_softmax": DenseSoftmax}
 
+AFFINE = ("conv", "depthwise_conv", "batch_norm", "pad", "identity")  # kinds with one input, affine in it
+
 
 class Padded(NamedTuple):
     """An activation and the zeros around it, which are left to the convolution that follows."""
@@ -115,12 +117,19 @@ class Network(nnx.Module):
         """The activation of `layer`; nothing that it does not depend on is computed."""
         return self._run(images, self.graph.path_to(layer))[layer]
 
+    def above(self, activation: Float[Array, "batch ..."], below: str, layer: str) -> Float[Array, "batch ..."]:
+        """The activation of `layer` from that of `below`, where all paths to `layer` go through `below`."""
+        rows = [row for row in self.graph.path_to(layer) if row.name not in {r.name for r in self.graph.path_to(below)}]
+        return self._run(activation, rows, {below: activation})[layer]
+
     def activations(self, images: Float[Array, "batch height width 3"]) -> dict[str, jax.Array]:
         """Every layer's activation, in table order (for checks: it holds all of them at once)."""
         return self._run(images, self.graph.layers)
 
-    def _run(self, images: jax.Array, rows: Iterable[Layer]) -> dict[str, jax.Array]:
-        found: dict[str, jax.Array | Padded] = {}
+    def _run(
+        self, images: jax.Array, rows: Iterable[Layer], known: Mapping[str, jax.Array] | None = None
+    ) -> dict[str, jax.Array]:
+        found: dict[str, jax.Array | Padded] = dict(known or {})
         for row in rows:
             found[row.name] = self._apply(row, images, [found[name] for name in row.inputs])
         return {name: self._whole(value) for name, value in found.items()}
@@ -163,44 +172,65 @@ class Network(nnx.Module):
 class GraphForward:
     """`forward(weights, images, layer)` of a `Graph`; equal graphs are equal functions, so jit compiles once.
 
-    As it comes it is the plain path, differentiable in everything. `prepare` gives the one for many steps.
+    As it comes it is the plain path, differentiable in everything. `fast` gives the one for many steps.
     """
 
     graph: Graph
     path: Path = "plain"
-    activation_dtype: str = "float32"
+    dtype: str = "float32"
 
     def __call__(
         self, weights: Weights, images: Float[Array, "batch height width 3"], layer: str
     ) -> Float[Array, "batch ..."]:
         """The activation of `layer`, float32."""
-        return self.network(weights)(images.astype(self.activation_dtype), layer).astype(jnp.float32)
+        return self.network(weights)(images.astype(self._activation_dtype), layer).astype(jnp.float32)
 
     def network(self, weights: Weights) -> Network:
         """The Flax module holding these weights."""
         return nnx.merge(_definition(self.graph, self.path), nnx.State(weights))
 
-    def prepare(
-        self, weights: Weights, layer: str, *, platform: str, dtype: str = "float32"
-    ) -> tuple[GraphForward, Weights]:
-        """The forward pass to `layer` on a platform's fast path, and its weights: those needed, and what it adds.
+    def fast(self, layer: str, *, platform: str, dtype: str = "float32") -> GraphForward:
+        """The forward pass to `layer`, nothing above it, on the fast path of a platform ("cpu", "gpu", "tpu").
 
-        To be called once, outside the loop over the steps. `platform` is jax's: "cpu", "gpu", "tpu". With `dtype`
-        bfloat16 an accelerator holds kernels and activations in bfloat16; a CPU, which is no faster at that, takes
-        bfloat16 operands for its matrix products only. Both add up in float32.
+        It takes the weights that its `prepare` returns. With `dtype` bfloat16 an accelerator holds kernels and
+        activations in bfloat16; a CPU, which is no faster at that, takes bfloat16 operands for its larger matrix
+        products only. Both add up in float32.
         """
-        path: Path = "cpu" if platform == "cpu" else "plain"
-        needed = Graph(tuple(self.graph.path_to(layer)))
-        prepared = {name: dict(weights[name]) for name in needed.weight_shapes()}
-        for row in needed.layers:
-            if row.kind == "conv" and path == "cpu":
+        return GraphForward(Graph(tuple(self.graph.path_to(layer))), "cpu" if platform == "cpu" else "plain", dtype)
+
+    def prepare(self, weights: Weights) -> Weights:
+        """From the model's weights those that are needed here, and what is computed from them once."""
+        prepared = {name: dict(weights[name]) for name in self.graph.weight_shapes()}
+        for row in self.graph.layers:
+            if row.kind == "conv" and self.path == "cpu":
                 kernel = prepared[row.name]["kernel"]
-                operand = dtype if row.kernel == 1 else "float32"
+                operand = self.dtype if cpu.takes_bfloat16(kernel.shape) else "float32"
                 prepared[row.name]["kernel"] = kernel.astype(operand)
                 prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride).astype(operand)
-            elif row.kind in ("conv", "depthwise_conv", "dense_softmax") and path == "plain":
-                prepared[row.name]["kernel"] = prepared[row.name]["kernel"].astype(dtype)
-        return GraphForward(needed, path, "float32" if path == "cpu" else dtype), prepared
+            elif row.kind in ("conv", "depthwise_conv", "dense_softmax") and self.path == "plain":
+                prepared[row.name]["kernel"] = prepared[row.name]["kernel"].astype(self.dtype)
+        return prepared
+
+    def below_affine(self, layer: str) -> str | None:
+        """The layer from which `layer` is an affine function: the input of the last convolutions, norms and pads.
+
+        None where the layer is not affine in the one below it.
+        """
+        below = layer
+        while (row := self.graph.by_name[below]).kind in AFFINE:
+            (below,) = row.inputs
+        return None if below == layer else below
+
+    def above(
+        self, weights: Weights, activation: Float[Array, "batch ..."], below: str, layer: str
+    ) -> Float[Array, "batch ..."]:
+        """The activation of `layer`, float32, computed from that of `below`, the only layer that it rests on."""
+        activation = activation.astype(self._activation_dtype)
+        return self.network(weights).above(activation, below, layer).astype(jnp.float32)
+
+    @property
+    def _activation_dtype(self) -> str:
+        return "float32" if self.path == "cpu" else self.dtype
 
 
 @lru_cache(maxsize=64)

@@ -5,7 +5,7 @@ Two paths with the same functions and signatures:
     plain   `lax` convolutions and autodiff: a GPU's or TPU's fast path; differentiable in everything
     cpu     hand-written input gradients that XLA:CPU runs fast inside a loop; no weight gradients
 
-`GraphForward.prepare` (models/layers.py) chooses one. Images are (batch, height, width, channels), kernels
+`GraphForward.fast` (models/layers.py) chooses one. Images are (batch, height, width, channels), kernels
 (height, width, in, out), depthwise ones (height, width, channels). Depthwise convolutions are shifted
 multiply-adds on both paths: XLA fuses them, where a grouped convolution is several times slower on a CPU.
 """
