@@ -1,27 +1,21 @@
-"""The terminal: `jaxviz models | layers | render`. The only place in jaxviz that prints.
-
-Results go to stdout, progress and errors to stderr. jax is imported by the commands that need it, so that
-help and `models` answer at once. Exit codes: see `errors.py`; 130 after Ctrl-C.
-"""
+"""`jaxviz render MODEL LAYER`: the main job from the terminal."""
 
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-import jaxviz
 from jaxviz import models as registry
+from jaxviz.cli.options import NUMBER, Json, ModelName, Size, parse_batch_size, parse_size
+from jaxviz.cli.progress import render_progress
+from jaxviz.cli.terminal import fail, printable, reported_errors
 from jaxviz.config import RenderConfig
-from jaxviz.errors import ConfigError, FilterError, JaxvizError
-from jaxviz.progress import render_progress
+from jaxviz.errors import FilterError
 
 if TYPE_CHECKING:
     from jaxviz.models.model import Model
@@ -29,82 +23,7 @@ if TYPE_CHECKING:
     from jaxviz.render import Plan
     from jaxviz.storage import LayerFolder
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Render what every filter of a convolutional network looks for, a whole layer in one batched JAX call.",
-)
 
-_NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
-
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Size = Annotated[str | None, typer.Option(metavar="PX|HxW", help="Size of the optimised image (keras: 180).")]
-
-
-def main() -> None:
-    """Entry point of the command `jaxviz`."""
-    app()
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"jaxviz {jaxviz.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List the models: parameters, layers, where the weights are or how to get them."""
-    with _reported_errors():
-        rows = []
-        for name in registry.list_models():
-            graph = registry.architecture(name).graph
-            weights = registry.where_weights(name)
-            rows.append(
-                {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
-            )
-        if as_json:
-            typer.echo(json.dumps({"models": rows}))
-        else:
-            _print_table(rows)
-
-
-@app.command()
-def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
-    """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
-    with _reported_errors():
-        graph = registry.architecture(model, head=True).graph
-        height, width = _parse_size(size) if size is not None else RenderConfig.keras().size
-        sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
-        rows = [
-            {
-                "layer": layer.name,
-                "kind": layer.kind,
-                "channels": layer.channels,
-                "output_size": "x".join(map(str, sizes[layer.name])),
-                "receptive_field": fields[layer.name] or "image",
-            }
-            for layer in graph.layers
-        ]
-        if as_json:
-            typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))
-        else:
-            _print_table(rows)
-
-
-@app.command()
 def render(
     model: ModelName,
     layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer; see: jaxviz layers MODEL")],
@@ -143,13 +62,13 @@ def render(
 
     Pictures of the same recipe that are in the folder already are kept, so an interrupted run goes on.
     """
-    with _reported_errors():
+    with reported_errors():
         from jaxviz import storage
         from jaxviz.devices import use_compilation_cache
 
         given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
-        given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size is not None else None}
-        given |= {"dtype": dtype, "batch_size": _parse_batch_size(batch_size)}
+        given |= {"activation_border": activation_border, "image_size": parse_size(size) if size is not None else None}
+        given |= {"dtype": dtype, "batch_size": parse_batch_size(batch_size)}
         config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
         chosen = parse_filters(filters) if filters is not None else None
         label = config.preset if name is None else name
@@ -173,7 +92,7 @@ def parse_filters(text: str) -> list[int] | Literal["all"]:
     numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not _NUMBER.fullmatch(first) or (dash and not _NUMBER.fullmatch(last)):
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
             raise FilterError(
                 f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
                 "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
@@ -264,8 +183,8 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
         with suppress(KeyboardInterrupt):
             finish()
         if folder.untouched:
-            _fail(f"interrupted: nothing was replaced in {folder.path}. The same command starts again", 130)
-        _fail(
+            fail(f"interrupted: nothing was replaced in {folder.path}. The same command starts again", 130)
+        fail(
             f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
             "without --overwrite, goes on from there",
             130,
@@ -301,49 +220,4 @@ def _summary_text(summary: dict[str, Any]) -> str:
         lines.append(f"{summary['already_there']} were already there")
     lines.append(f"pictures: {summary['folder']}")
     lines.append(f"grid:     {summary['grid']}")
-    return _printable("\n".join(lines))
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    if not _NUMBER.fullmatch(height) or (cross and not _NUMBER.fullmatch(width)):
-        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
-    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
-
-
-def _parse_batch_size(text: str) -> int | str:
-    return int(text) if _NUMBER.fullmatch(text) else text
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    columns = list(rows[0])
-    cells = [columns] + [
-        [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-@contextmanager
-def _reported_errors() -> Iterator[None]:
-    """Errors raised on purpose become one message on stderr and the exit code they carry."""
-    try:
-        yield
-    except JaxvizError as error:
-        _fail(f"error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted before anything was rendered", 130)
-    except BrokenPipeError:  # stdout was closed, as `| head` does
-        sys.stderr.close()
-        raise typer.Exit(0) from None
-
-
-def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(_printable(message), err=True)
-    raise typer.Exit(exit_code)
-
-
-def _printable(text: str) -> str:
-    """Text that any terminal takes: a file name need not be Unicode."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return printable("\n".join(lines))
