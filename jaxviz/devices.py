@@ -66,6 +66,11 @@ def _worker_threads(devices: int) -> int:
     return max(int(said) if said.isdecimal() else available_cores(), devices)
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception is the device's or the host's way to say that something did not fit."""
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, apart for each jaxlib and each model of CPU.
 

@@ -30,7 +30,7 @@ from PIL import Image
 
 from jaxviz import ascent, images, storage
 from jaxviz.config import RenderConfig
-from jaxviz.devices import batch_devices
+from jaxviz.devices import batch_devices, ran_out_of_memory
 from jaxviz.errors import ConfigError, DeviceMemoryError, FilterError
 from jaxviz.models.model import Model, check_layer
 from jaxviz.objectives import Channel
@@ -284,7 +284,7 @@ def _ascend(
         batch = ascent.ascend(*arguments, **options)
         return jax.device_get(batch)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        if ran_out_of_memory(error):
             size = plan.recipe.batch_size
             raise DeviceMemoryError(
                 f"batch_size (--batch-size) {size} with images of {config.size[0]}x{config.size[1]} px does not fit "
