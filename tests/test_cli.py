@@ -64,7 +64,7 @@ def pngs(folder: Path) -> dict[str, bytes]:
 
 
 def test_commands_are_those_of_the_design() -> None:
-    assert {"models", "layers", "render"} <= COMMANDS.keys()
+    assert {"models", "layers", "render", "bench"} <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -139,6 +139,8 @@ print("loaded:", *sorted({{"jax", "jaxlib", "flax", "tensorflow", "torch"}} & sy
         ["models", "--json"],
         ["layers", "resnet50v2"],
         ["render", "--help"],
+        ["bench", "--help"],
+        ["bench", "compare", "a.json", "b.json"],
     ],
     ids=" ".join,
 )

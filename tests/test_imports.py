@@ -19,8 +19,12 @@ FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
-    {"jaxviz.cli.render"},
-    {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.terminal"},
+    {"jaxviz.cli.render", "jaxviz.cli.bench"},
+    {"jaxviz.cli.bench_text"},
+    {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
+    {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
+    {"jaxviz.bench", "jaxviz.bench.dot", "jaxviz.bench.figures", "jaxviz.bench.machine", "jaxviz.bench.settings"},
+    {"jaxviz.bench.records"},
     {"jaxviz.render"},
     {"jaxviz.storage"},
     {"jaxviz.models"},
@@ -197,7 +201,7 @@ def test_only_terminals_print(module: str) -> None:
 
 
 def test_importing_jaxviz_imports_nothing_heavy(tmp_path: Path) -> None:
-    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping'}"
+    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping', 'msgspec'}"
     assert run_python(f"import sys, jaxviz; print(sorted({heavy} & sys.modules.keys()))", cwd=tmp_path) == "[]\n"
 
 
@@ -206,7 +210,17 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
     assert run_python(code, cwd=tmp_path) == "False\n"
 
 
-@pytest.mark.parametrize("module", ["jaxviz.storage", "jaxviz.recipe", "jaxviz.images", "jaxviz.models"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "jaxviz.storage",
+        "jaxviz.recipe",
+        "jaxviz.images",
+        "jaxviz.models",
+        "jaxviz.bench.settings",
+        "jaxviz.bench.files",
+    ],
+)
 def test_jax_is_not_imported_with(tmp_path: Path, module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'jax', 'flax'}} & sys.modules.keys()))"
     assert run_python(code, cwd=tmp_path) == "[]\n"

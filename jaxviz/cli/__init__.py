@@ -1,4 +1,4 @@
-"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render`.
+"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | bench`.
 
 The two commands that only read tables are here; each other one has a module of its own. Results go to stdout,
 progress and errors to stderr. jax is imported by the commands that need it, so that help and `models` answer at
@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import render
+from jaxviz.cli import bench, render
 from jaxviz.cli.options import Json, ModelName, Size, parse_size
 from jaxviz.cli.render import parse_filters
 from jaxviz.cli.terminal import print_table, reported_errors
@@ -92,3 +92,4 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 
 
 app.command()(render.render)
+app.add_typer(bench.app, name="bench")

@@ -13,6 +13,7 @@ import typer
 from jaxviz import models as registry
 from jaxviz.cli.options import NUMBER, Json, ModelName, Size, parse_batch_size, parse_size
 from jaxviz.cli.progress import render_progress
+from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, printable, reported_errors
 from jaxviz.config import RenderConfig
 from jaxviz.errors import FilterError
@@ -64,7 +65,6 @@ def render(
     """
     with reported_errors():
         from jaxviz import storage
-        from jaxviz.devices import use_compilation_cache
 
         given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
         given |= {"activation_border": activation_border, "image_size": parse_size(size) if size is not None else None}
@@ -72,7 +72,7 @@ def render(
         config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
         chosen = parse_filters(filters) if filters is not None else None
         label = config.preset if name is None else name
-        use_compilation_cache()
+        start_jax(keep_compiled=True)
         network = _load(model, layer, chosen, config, weights, storage.folder_path(out, model, layer, label))
         plan, folder = _plan(network, layer, chosen, config, out, label, overwrite)
         summary = _render(plan, folder, numbers=numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -14,24 +14,36 @@ from jaxviz.errors import JaxvizError
 
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Rows of the same keys on stdout, the keys as headings."""
-    columns = list(rows[0])
-    cells = [columns] + [
+    cells = [list(rows[0])] + [
         [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
     ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line in table_lines(cells):
+        typer.echo(line)
+
+
+def table_lines(cells: Sequence[Sequence[str]], *, right_from: int | None = None) -> list[str]:
+    """Cells in aligned columns, two spaces apart; to the right from column `right_from` on."""
+    columns = len(cells[0])
+    widths = [max(len(line[i]) for line in cells) for i in range(columns)]
+    first_right = columns if right_from is None else right_from
+    return [
+        "  ".join(
+            cell.rjust(width) if place >= first_right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
 
 
 @contextmanager
-def reported_errors() -> Iterator[None]:
-    """Errors raised on purpose become one message on stderr and the exit code they carry."""
+def reported_errors(interrupted: str = "interrupted before anything was rendered") -> Iterator[None]:
+    """Errors raised on purpose become one message on stderr and the exit code they carry; so does Ctrl-C."""
     try:
         yield
     except JaxvizError as error:
         fail(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
-        fail("interrupted before anything was rendered", 130)
+        fail(interrupted, 130)
     except BrokenPipeError:  # stdout was closed, as `| head` does
         sys.stderr.close()
         raise typer.Exit(0) from None
