@@ -1,11 +1,15 @@
-"""Benchmark reports with known numbers, for the tests of figures, files and comparisons."""
+"""Benchmark reports with known numbers, and a benchmark that is over at once."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
+import pytest
+from helpers_cli import install_tiny_model
 from msgspec.structs import replace
 
+from jaxviz.bench import dot, executable
 from jaxviz.bench.figures import with_figures
 from jaxviz.bench.records import DotRate, Hardware, Report, Row, Settings, Sweep
 from jaxviz.bench.settings import command_of
@@ -79,3 +83,21 @@ def report(*rows: Row, **changes: Any) -> Report:
         "sweeps": tuple(Sweep(layer=layer, dtype=dtype, ended="given") for layer, dtype in programs),
     }
     return with_figures(Report(**values | changes))
+
+
+def install_tiny_bench(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model `tiny` can be measured, and matrix products are small."""
+    install_tiny_model(monkeypatch)
+    monkeypatch.setattr(dot, "SIDES", (32,))
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """Programs of more images a call than this run out of memory."""
+    whole = executable.arguments_of
+
+    def some(bench: Any, filters: Any) -> Any:
+        if len(filters) > images:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
+        return whole(bench, filters)
+
+    monkeypatch.setattr(executable, "arguments_of", some)

@@ -23,6 +23,7 @@ ROWS = [
     {"jaxviz.cli.bench_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
+    {"jaxviz.bench.executable"},
     {"jaxviz.bench", "jaxviz.bench.dot", "jaxviz.bench.figures", "jaxviz.bench.machine", "jaxviz.bench.settings"},
     {"jaxviz.bench.records"},
     {"jaxviz.render"},

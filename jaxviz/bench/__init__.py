@@ -2,6 +2,7 @@
 
     settings.py   what to measure: defaults and checks
     measure.py    READ FIRST: the measurement itself; yields a `Report` after every layer
+    executable.py one compiled program: made, warmed up, called and timed
     dot.py        the matrix-product rate of the same device in the same run
     machine.py    hardware, versions, tuning variables, memory, precision in words
     records.py    the `Report`: raw values, typed and versioned

@@ -1,7 +1,8 @@
 """Two reports side by side: what differs between the runs, and how much faster B is than A, with the spread.
 
 Rows are matched by layer, dtype and batch size; for each layer and dtype the fastest of A also meets the fastest of
-B. A ratio is B's throughput over A's. Where the ranges between the quartiles overlap, the difference is noise.
+B. A ratio is B's throughput over A's. Where the ranges between the quartiles overlap, or the ratio is nearer to 1 than
+two runs of one machine are to each other, the difference is noise.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from jaxviz.bench.records import Report, Row
 from jaxviz.errors import ResultFileError
 
 FEWEST_REPEATS = 3  # for quartiles to mean anything
+# Quartiles show the noise within a run; medians of two quick runs in a row, on a virtual machine, were up to 5 % apart.
+BETWEEN_RUNS = 0.06
 # Two runs compare only where all of these are equal.
 MUST_AGREE = ("model", "size", "steps", "quick")
 
@@ -159,7 +162,7 @@ def _pair(a: Row, b: Row, steps: int, same_starts: bool) -> Pair:
         image_steps_per_s_b=middle_b,
         ratio=rounded(middle_b / middle_a),
         ratio_range=(rounded(low_b / high_a), rounded(high_b / low_a)),
-        verdict=_verdict(a, b, (low_a, high_a), (low_b, high_b)),
+        verdict=_verdict(a, b, middle_b / middle_a, (low_a, high_a), (low_b, high_b)),
         compile_ratio=_ratio(b.compile_s, a.compile_s),
         program_memory_ratio=_ratio(b.program_memory_mb, a.program_memory_mb),
         peak_memory_ratio=_ratio(b.peak_memory_mb, a.peak_memory_mb) if a.peak_memory_of == b.peak_memory_of else None,
@@ -175,9 +178,11 @@ def _throughput(row: Row, steps: int) -> tuple[float, float, float]:
     return work / third, row.figures.image_steps_per_s, work / first
 
 
-def _verdict(a: Row, b: Row, range_a: tuple[float, float], range_b: tuple[float, float]) -> Verdict:
+def _verdict(a: Row, b: Row, ratio: float, range_a: tuple[float, float], range_b: tuple[float, float]) -> Verdict:
     if min(len(a.seconds), len(b.seconds)) < FEWEST_REPEATS:
         return "too few repeats"
+    if abs(ratio - 1) < BETWEEN_RUNS:
+        return "within noise"
     if range_b[0] > range_a[1]:
         return "faster"
     return "slower" if range_b[1] < range_a[0] else "within noise"

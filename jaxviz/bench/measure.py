@@ -14,24 +14,19 @@ drifts into denormals.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, takewhile
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from msgspec.structs import replace
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxviz import ascent, models
-from jaxviz.bench import dot, machine
+from jaxviz.bench import dot, executable, machine
+from jaxviz.bench.executable import Bench, Program
 from jaxviz.bench.figures import LARGEST_AUTO_BATCH, rounded, sweep_end, with_figures
 from jaxviz.bench.records import DotRate, Report, Row, Settings, Sweep
 from jaxviz.bench.settings import command_of
@@ -41,46 +36,10 @@ from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.layers import GraphForward
 from jaxviz.models.model import Model
 from jaxviz.models.random_weights import random_weights
-from jaxviz.objectives import Channel
-from jaxviz.parameterizations import Pixel
 
 WEIGHTS_SEED = 0  # --seed is that of the starting images
-SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What all programs of a run share."""
-
-    settings: Settings
-    model: Model  # weights on the host
-    mesh: Mesh
-    weights: Any  # on every device
-    step_size: jax.Array
-
-    @property
-    def images(self) -> NamedSharding:
-        """Split over the devices by image."""
-        return NamedSharding(self.mesh, PartitionSpec(ascent.BATCH_AXIS))
-
-
-@dataclass
-class Program:
-    """A compiled program and what has been measured of it; `row` holds all but the seconds."""
-
-    row: Row
-    channels: int
-    compiled: Any
-    seconds: list[float] = field(default_factory=list)
-    transfer_seconds: list[float] = field(default_factory=list)
-
-    def finished_row(self) -> Row:
-        """The row with its seconds."""
-        return replace(
-            self.row, status="ok", seconds=tuple(self.seconds), transfer_seconds=tuple(self.transfer_seconds)
-        )
 
 
 def measure(settings: Settings, *, say: Say) -> Iterator[Report]:
@@ -156,7 +115,7 @@ def _prepared(settings: Settings, say: Say) -> Bench:
             raise DeviceMemoryError(f"MODEL (--model) {settings.model!r}: its weights do not fit the device") from error
         raise
     step_size = jax.device_put(jnp.float32(RenderConfig.keras().step_size), whole)
-    return Bench(settings, model, mesh, on_devices, step_size)
+    return Bench(settings, architecture.graph, model, mesh, on_devices, step_size)
 
 
 def _host_device() -> jax.Device | None:
@@ -178,10 +137,10 @@ def _sweep(bench: Bench, layer: str, say: Say) -> tuple[list[Program], list[Row]
             if dtype in ended:
                 continue
             say(f"{layer}: {dtype} N={batch_size}, compiling and first calls")
-            row = _new_row(bench, layer, dtype, batch_size)
+            row = executable.new_row(bench, layer, dtype, batch_size)
             try:
-                program = _compiled(bench, row)
-                seconds, _ = _timed_call(bench, program)
+                program = executable.compile_program(bench, row)
+                seconds, _ = executable.timed_call(bench, program)
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -209,7 +168,7 @@ def _repeat(bench: Bench, programs: list[Program], say: Say) -> list[Row]:
             row = program.row
             say(f"{row.layer}: repeat {repeat + 1} of {bench.settings.repeats}, {row.dtype} N={row.batch_size}")
             try:
-                seconds, transfer_s = _timed_call(bench, program)
+                seconds, transfer_s = executable.timed_call(bench, program)
             except (jax.errors.JaxRuntimeError, MemoryError) as error:
                 if not ran_out_of_memory(error):
                     raise
@@ -221,92 +180,9 @@ def _repeat(bench: Bench, programs: list[Program], say: Say) -> list[Row]:
     return failed
 
 
-def _new_row(bench: Bench, layer: str, dtype: str, batch_size: int) -> Row:
-    """All that is known before anything is compiled."""
-    return Row(
-        layer=layer,
-        dtype=dtype,
-        batch_size=batch_size,
-        images_per_call=batch_size * bench.mesh.size,
-        macs_per_image=bench.model.forward.graph.macs(layer, *bench.settings.size),  # type: ignore[attr-defined]
-        precision=_precision(bench, dtype),
-        status="out of memory",  # until it has been measured
-    )
-
-
-def _compiled(bench: Bench, row: Row) -> Program:
-    """The program of a row, compiled and warmed up, with its memory and mean score."""
-    settings = bench.settings
-    channels = bench.model.forward.graph.by_name[row.layer].channels  # type: ignore[attr-defined]
-    arguments = _arguments(bench, _filters(row, channels))
-    options = {
-        "forward": bench.model.forward,
-        "layer": row.layer,
-        "objective": Channel(),
-        "parameterization": _parameterization(),
-        "steps": settings.steps,
-        "mesh": bench.mesh,
-        "dtype": row.dtype,
-    }
-    started = time.perf_counter()
-    compiled = ascent.ascend.lower(*arguments, **options).compile()
-    compile_s = time.perf_counter() - started
-    scored = min(SCORED_FILTERS, channels)
-    scores: list[float] = []
-    for first in range(0, scored, row.images_per_call):  # the first call is the warm-up
-        result = compiled(*_arguments(bench, _filters(row, channels, first)))
-        scores += np.asarray(result.scores).tolist()
-    mean = sum(scores[:scored]) / scored
-    peak = machine.peak_memory(list(bench.mesh.devices.flat))
-    row = replace(
-        row,
-        compile_s=round(compile_s, 3),
-        program_memory_mb=machine.program_memory_mb(compiled),
-        peak_memory_mb=peak.mb,
-        peak_memory_of=peak.of,
-        mean_score=float(np.float32(mean)) if math.isfinite(mean) else None,
-        scored_filters=scored,
-    )
-    return Program(row, channels, compiled)
-
-
-def _timed_call(bench: Bench, program: Program) -> tuple[float, float]:
-    """(seconds on the device, seconds to the host) of one call."""
-    arguments = _arguments(bench, _filters(program.row, program.channels))
-    started = time.perf_counter()
-    result = jax.block_until_ready(program.compiled(*arguments))
-    finished = time.perf_counter()
-    jax.device_get(result)
-    return round(finished - started, 9), round(time.perf_counter() - finished, 9)
-
-
-def _arguments(bench: Bench, filters: np.ndarray) -> tuple[Any, ...]:
-    """Weights, filters and starting images, all on their devices and ready."""
-    indices = jax.device_put(filters, bench.images)
-    starts = ascent.initial_parameters(
-        jnp.uint32(bench.settings.seed), indices, parameterization=_parameterization(), size=bench.settings.size
-    )
-    arguments = (bench.weights, indices, jax.device_put(starts, bench.images), bench.step_size)
-    return jax.block_until_ready(arguments)  # type: ignore[no-any-return]
-
-
-def _filters(row: Row, channels: int, first: int = 0) -> np.ndarray:
-    """One call's filters: as many as it has images, starting again when the layer has no more."""
-    return (np.arange(first, first + row.images_per_call) % channels).astype(np.int32)
-
-
-def _parameterization() -> Pixel:
-    return Pixel(RenderConfig.keras().initial_range)
-
-
-def _precision(bench: Bench, dtype: str) -> str:
-    setting: str | None = getattr(jax.config, "jax_default_matmul_precision", None)
-    return machine.precision(bench.mesh.devices.flat[0], dtype, setting)
-
-
 def _dot_rate(bench: Bench, dtype: str, side: int, rates: Sequence[float]) -> DotRate:
     each = tuple(rounded(rate) for rate in rates)
-    words = "bfloat16 operands, float32 sums" if dtype == "bfloat16" else _precision(bench, dtype)
+    words = "bfloat16 operands, float32 sums" if dtype == "bfloat16" else executable.precision(bench, dtype)
     return DotRate(side=side, gflops_each=each, precision=words)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxviz.bench.compare import Comparison, Pair
+from jaxviz.bench.compare import BETWEEN_RUNS, Comparison, Pair
 from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
 from jaxviz.bench.records import Hardware, Report, Row
 from jaxviz.cli.terminal import table_lines
@@ -82,9 +82,10 @@ def comparison_text(comparison: Comparison, reports: tuple[Report, Report], name
             lines += ["", f"only in {name}: {'; '.join(only)}"]
     lines += [
         "",
-        "range: from quartile to quartile; within noise: the quartiles of A and B overlap. compile, program and peak:",
-        "B / A of seconds and of MB, below 1 B takes less. score: B's final mean score against A's, to show whether a",
-        "speed was bought with worse pictures.",
+        "range: from quartile to quartile. within noise: the quartiles of A and B overlap, or the difference is below",
+        f"{BETWEEN_RUNS:.0%}, as it may be between two runs of one machine. compile, program, peak: B / A of seconds",
+        "and of MB, below 1 B takes less. score: B's final mean score against A's, which shows a speed that was bought",
+        "with worse pictures.",
     ]
     return "\n".join(lines)
 
@@ -95,18 +96,17 @@ def _layer_lines(report: Report, layer: str) -> list[str]:
     gflop = FLOP_PER_MAC * PASSES_PER_STEP * rows[0].macs_per_image / 1e9
     cells = [list(HEADINGS)]
     for row in rows:
-        mark = " *" if saturating.get((row.layer, row.dtype)) == row.batch_size else ""
-        cells.append([row.dtype + mark, *_row_cells(row)])
+        mark = "*" if saturating.get((row.layer, row.dtype)) == row.batch_size else ""
+        cells.append([row.dtype, f"{mark}{row.batch_size}", *_row_cells(row)])
     return [f"{layer}: {gflop:.3g} GFLOP per image and step", *table_lines(cells, right_from=1)]
 
 
 def _row_cells(row: Row) -> list[str]:
     figures = row.figures
     if figures is None:
-        return [str(row.batch_size), "no memory", *[NOTHING] * (len(HEADINGS) - 3)]
+        return ["no memory", *[NOTHING] * (len(HEADINGS) - 3)]
     first, third = figures.quartiles_s
     return [
-        str(row.batch_size),
         _seconds(figures.median_s),
         f"{(third - first) / figures.median_s:.1%}",
         _significant(figures.image_steps_per_s),
