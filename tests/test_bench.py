@@ -207,6 +207,19 @@ def test_text_fits_120_columns(whole_run: list[Report]) -> None:
     assert max(map(len, report_text(whole_run[-1]).splitlines())) <= 120
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "on 2 x Test GPU, host Test CPU, 4 cores"),
+        ({"hardware_platform": "cpu"}, "on Test CPU, 4 cores as 2 virtual devices"),
+        ({"hardware_platform": "cpu", "hardware_devices": 1}, "on Test CPU, 4 cores\n"),
+    ],
+    ids=["two GPUs", "two virtual devices", "one CPU"],
+)
+def test_text_names_the_devices(changes: dict[str, Any], words: str) -> None:
+    assert words in report_text(report(row(1), **changes))
+
+
 def test_text_marks_the_saturating_batch_size() -> None:
     text = report_text(report(row(1, seconds=(1.0,)), row(2, seconds=(1.0,)), row(4, seconds=(2.0,))))
     marked = [line.split()[1] for line in text.splitlines() if line.startswith("float32")]

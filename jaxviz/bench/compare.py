@@ -21,7 +21,7 @@ FEWEST_REPEATS = 3  # for quartiles to mean anything
 # Quartiles show the noise within a run; medians of two quick runs in a row, on a virtual machine, were up to 5 % apart.
 BETWEEN_RUNS = 0.06
 # Two runs compare only where all of these are equal.
-MUST_AGREE = ("model", "size", "steps", "quick")
+MUST_AGREE = ("quick", "model", "size", "steps")
 
 Verdict = Literal["faster", "slower", "within noise", "too few repeats"]
 

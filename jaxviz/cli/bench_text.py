@@ -189,9 +189,12 @@ def _pair_cells(pair: Pair) -> list[str]:
 
 
 def _device(hardware: Hardware) -> str:
-    many = f"{hardware.devices} x " if hardware.devices > 1 else ""
     host = f"{hardware.cpu}, {hardware.cores} cores"
-    return f"{many}{host}" if hardware.platform == "cpu" else f"{many}{hardware.device_kind}, host {host}"
+    several = hardware.devices > 1
+    if hardware.platform == "cpu":
+        return f"{host} as {hardware.devices} virtual devices" if several else host
+    many = f"{hardware.devices} x " if several else ""
+    return f"{many}{hardware.device_kind}, host {host}"
 
 
 def _or_nothing(value: Any, write: Callable[[Any], str]) -> str:
