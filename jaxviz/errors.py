@@ -6,8 +6,9 @@
     │   ├── UnknownLayerError       the model has no such layer
     │   ├── FilterError             a filter number or list that the layer does not have
     │   ├── ConfigError             a setting outside its range, or settings that leave nothing
-    │   ├── OutputFolderError       the output folder holds something else
-    │   └── WeightsError            a weights file that is broken or belongs to another model
+    │   ├── OutputFolderError       the output folder or file is something else
+    │   ├── WeightsError            a weights file that is broken or belongs to another model
+    │   └── ResultFileError         no benchmark result, or results that cannot be compared
     └── EnvironmentFailure          exit code 1: the machine failed, the request was fine
         ├── WeightsUnavailableError the weights are neither here nor to be fetched
         ├── StorageError            a file could not be written or read
@@ -57,11 +58,15 @@ class ConfigError(RequestError):
 
 
 class OutputFolderError(RequestError):
-    """The output folder holds another recipe's pictures, or is no folder."""
+    """The output folder holds another recipe's pictures or is no folder; the output file is there, or no file."""
 
 
 class WeightsError(RequestError):
     """A weights file that cannot be read, or does not fit the model."""
+
+
+class ResultFileError(RequestError):
+    """A file that is no benchmark result, or results that cannot be compared."""
 
 
 class WeightsUnavailableError(EnvironmentFailure):
@@ -73,7 +78,11 @@ class StorageError(EnvironmentFailure):
 
 
 class DeviceMemoryError(EnvironmentFailure):
-    """The batch does not fit the device's memory."""
+    """The batch does not fit the device's memory; `fits` is the size to try next, 0 where there is none."""
+
+    def __init__(self, message: str, *, fits: int = 0) -> None:
+        super().__init__(message)
+        self.fits = fits
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

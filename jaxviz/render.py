@@ -11,15 +11,17 @@ not depend on its neighbours, its place, or a rerun.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import operator
+import logging
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,21 +30,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-from jaxviz import ascent, images, storage
+from jaxviz import ascent, batch_size, images, storage
 from jaxviz.config import RenderConfig
-from jaxviz.devices import batch_devices
-from jaxviz.errors import ConfigError, DeviceMemoryError, FilterError
+from jaxviz.devices import batch_devices, ran_out_of_memory
+from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.models.model import Model, check_layer
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 from jaxviz.recipe import Picture, Recipe, Status
+from jaxviz.request import Filters, check_request, checked_images
 
-DEFAULT_FILTERS = 64  # the seed's grid is 8 x 8
-# Images per device and call. A CPU is fastest while a batch's activations stay in its cache; an accelerator
-# needs a whole layer at once to be busy.
-AUTO_BATCH = {"cpu": 4, "accelerator": 64}
-
-Filters = Iterable[int] | Literal["all"] | None
+log = logging.getLogger("jaxviz")
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,7 @@ class Plan:
     config: RenderConfig
     recipe: Recipe
     initial_images: Float32[np.ndarray, "filters height width 3"] | None = None
+    automatic_batch: bool = False  # whether the batch size may shrink
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,15 @@ def render_layer(
 
     Raises:
         RequestError: UnknownLayerError, FilterError or ConfigError, all before anything is compiled.
-        DeviceMemoryError: the batch does not fit the device.
+        DeviceMemoryError: the batch does not fit the device, and its size was given or cannot be smaller. An
+            automatic one is made smaller, the layer starts again, and the log (logger `jaxviz`) says so.
     """
     plan = plan_render(model, layer, filters, config, initial_images=initial_images)
-    return LayerResult(tuple(iter_pictures(plan)), plan.recipe, plan.config)
+    while True:
+        try:
+            return LayerResult(tuple(iter_pictures(plan)), plan.recipe, plan.config)
+        except DeviceMemoryError as error:
+            plan = smaller_batch(plan, error)
 
 
 def iter_render(
@@ -151,7 +155,7 @@ def iter_render(
     initial_images: Any = None,
 ) -> Iterator[Picture]:
     """`render_layer` as a stream: pictures come as their batches finish, and memory stays flat."""
-    return iter_pictures(plan_render(model, layer, filters, config, initial_images=initial_images))
+    return _with_smaller_batches(plan_render(model, layer, filters, config, initial_images=initial_images))
 
 
 def visualize_filter(
@@ -181,38 +185,19 @@ def plan_render(
             f"dtype {config.dtype!r} is for jaxviz's own networks; {model.name} computes in the types of its own "
             "weights and forward. Leave dtype at 'float32'"
         )
-    chosen = check_request(layer, _activation_shape(model, layer, config), filters, config)
-    start = None if initial_images is None else _checked_images(initial_images, len(chosen), config)
+    shape, per_device = _examined(model, layer, config)
+    chosen = check_request(layer, shape, filters, config)
+    start = None if initial_images is None else checked_images(initial_images, len(chosen), config)
     recipe = Recipe(
         model=model.name,
         weights_sha256=model.weights_sha256,
         layer=layer,
         objective=Channel.name,
         config=config.numbers(),
-        batch_size=auto_batch_size() if config.batch_size == "auto" else config.batch_size,
+        batch_size=per_device,
         initial_images_sha256=None if start is None else hashlib.sha256(start.tobytes()).hexdigest(),
     )
-    return Plan(model, layer, chosen, config, recipe, start)
-
-
-def check_request(layer: str, activation: tuple[int, ...], filters: Filters, config: RenderConfig) -> tuple[int, ...]:
-    """The filters to render, once they, the border and the image size suit the layer's activation.
-
-    `activation` is (height, width, channels) or (channels,) of one image. Raises FilterError or ConfigError.
-    """
-    size = f"{config.size[0]}x{config.size[1]}"
-    if 0 in activation:
-        raise ConfigError(
-            f"image_size (--size) {size} leaves an empty activation {activation} at layer {layer!r}; "
-            "give a larger --size"
-        )
-    border = config.activation_border
-    if len(activation) == 3 and border and min(activation[:2]) <= 2 * border:
-        raise ConfigError(
-            f"activation_border {border} leaves nothing of the {activation[0]}x{activation[1]} map of layer {layer!r} "
-            f"at --size {size}; give --activation-border {(min(activation[:2]) - 1) // 2} or less"
-        )
-    return _checked_filters(filters, activation[-1], layer)
+    return Plan(model, layer, chosen, config, recipe, start, automatic_batch=config.batch_size == "auto")
 
 
 def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = None) -> Iterator[Picture]:
@@ -221,11 +206,15 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
         return
     per_device = plan.recipe.batch_size
     mesh = ascent.batch_mesh(batch_devices(calls=-(-len(plan.filters) // per_device)))
-    platform_name = mesh.devices.flat[0].platform
-    forward, weights = ascent.bind(
-        plan.model.forward, plan.model.weights, plan.layer, platform=platform_name, dtype=plan.config.dtype
-    )
-    weights = jax.device_put(weights, NamedSharding(mesh, PartitionSpec()))
+    with _memory_errors(plan):
+        forward, weights = ascent.bind(
+            plan.model.forward,
+            plan.model.weights,
+            plan.layer,
+            platform=mesh.devices.flat[0].platform,
+            dtype=plan.config.dtype,
+        )
+        weights = jax.block_until_ready(jax.device_put(weights, NamedSharding(mesh, PartitionSpec())))
     size = per_device * mesh.size
     for first in range(0, len(plan.filters), size):
         wanted = plan.filters[first : first + size]
@@ -234,14 +223,28 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
         if plan.initial_images is not None:
             starts = np.pad(plan.initial_images[first : first + size], (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
         filter_indices = np.pad(np.array(wanted, np.int32), padding, mode="edge")
-        batch = _ascend(plan, mesh, forward, weights, filter_indices, starts, on_compiled if first == 0 else None)
+        with _memory_errors(plan):
+            told = on_compiled if first == 0 else None
+            batch = _ascend(plan, mesh, forward, weights, filter_indices, starts, told)
         for place, filter_index in enumerate(wanted):
             yield _picture(plan, filter_index, batch, place)
 
 
-def auto_batch_size() -> int:
-    """Images per device and call on this machine's default device."""
-    return AUTO_BATCH["cpu" if jax.default_backend() == "cpu" else "accelerator"]
+def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
+    """The plan with a batch that should fit, after it did not; its pictures are another recipe's.
+
+    Raises:
+        DeviceMemoryError: the error itself, where the size was asked for or cannot be smaller.
+    """
+    before = plan.recipe.batch_size
+    fits = min(before // 2, error.fits)
+    if not plan.automatic_batch or fits < 1:
+        raise error
+    log.warning(
+        "%s %s: a batch of %d does not fit the memory of %s; starting the layer again with %d",
+        plan.model.name, plan.layer, before, device_name(), fits,
+    )  # fmt: skip
+    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, batch_size=fits))
 
 
 def device_name() -> str:
@@ -264,38 +267,67 @@ def _ascend(
     parameterization = Pixel(config.initial_range)
     split = NamedSharding(mesh, PartitionSpec(ascent.BATCH_AXIS))
     indices = jax.device_put(filter_indices, split)
+    parameters = (
+        ascent.initial_parameters(jnp.uint32(config.seed), indices, parameterization=parameterization, size=config.size)
+        if starts is None
+        else jax.device_put(starts, split)
+    )
+    arguments = (weights, indices, parameters, jnp.float32(config.step_size))
+    options = {
+        "forward": forward,
+        "layer": plan.layer,
+        "objective": Channel(config.activation_border),
+        "parameterization": parameterization,
+        "steps": config.steps,
+        "mesh": mesh,
+    }
+    ascend = ascent.compiled(mesh.devices.flat[0].platform)
+    started = time.perf_counter()
+    program = ascend.lower(*arguments, **options).compile()  # jit finds it when called, and here the next time
+    if on_compiled is not None:
+        on_compiled(time.perf_counter() - started)
+    fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, list(mesh.devices.flat))
+    if fits < plan.recipe.batch_size:
+        raise _does_not_fit(plan, fits)
+    return jax.device_get(ascend(*arguments, **options))
+
+
+@contextmanager
+def _memory_errors(plan: Plan) -> Iterator[None]:
+    """What libraries raise when memory runs out becomes a DeviceMemoryError."""
     try:
-        parameters = (
-            ascent.initial_parameters(
-                jnp.uint32(config.seed), indices, parameterization=parameterization, size=config.size
-            )
-            if starts is None
-            else jax.device_put(starts, split)
-        )
-        arguments = (weights, indices, parameters, jnp.float32(config.step_size))
-        options = {
-            "forward": forward,
-            "layer": plan.layer,
-            "objective": Channel(config.activation_border),
-            "parameterization": parameterization,
-            "steps": config.steps,
-            "mesh": mesh,
-        }
-        ascend = ascent.compiled(mesh.devices.flat[0].platform)
-        if on_compiled is not None:
-            started = time.perf_counter()
-            ascend.lower(*arguments, **options).compile()  # jit finds it when called
-            on_compiled(time.perf_counter() - started)
-        batch = ascend(*arguments, **options)
-        return jax.device_get(batch)
+        yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            size = plan.recipe.batch_size
-            raise DeviceMemoryError(
-                f"batch_size (--batch-size) {size} with images of {config.size[0]}x{config.size[1]} px does not fit "
-                f"the memory of {device_name()}; try --batch-size {max(1, size // 2)} or a smaller --size"
-            ) from error
+        if ran_out_of_memory(error):
+            raise _does_not_fit(plan, plan.recipe.batch_size // 2) from error
         raise
+
+
+def _does_not_fit(plan: Plan, fits: int) -> DeviceMemoryError:
+    """`fits` images may fit instead; 0: not even one."""
+    size = f"{plan.config.size[0]}x{plan.config.size[1]}"
+    try_next = f"try --batch-size {fits} or a smaller --size" if fits else "give a smaller --size"
+    return DeviceMemoryError(
+        f"batch_size (--batch-size) {plan.recipe.batch_size} with images of {size} px does not fit the memory of "
+        f"{device_name()}; {try_next}",
+        fits=fits,
+    )
+
+
+def _with_smaller_batches(plan: Plan) -> Iterator[Picture]:
+    """`iter_pictures`, starting again with a smaller batch as long as nothing has been given out."""
+    given = False
+    while True:
+        try:
+            for picture in iter_pictures(plan):
+                given = True
+                yield picture
+        except DeviceMemoryError as error:
+            if given:
+                raise
+            plan = smaller_batch(plan, error)
+        else:
+            return
 
 
 def _picture(plan: Plan, filter_index: int, batch: Any, place: int) -> Picture:
@@ -310,47 +342,26 @@ def _picture(plan: Plan, filter_index: int, batch: Any, place: int) -> Picture:
     return Picture(filter_index, picture, score, history, status, plan.recipe)
 
 
-def _activation_shape(model: Model, layer: str, config: RenderConfig) -> tuple[int, ...]:
-    """Shape of one image's activation: (height, width, channels) or (channels,)."""
-    image = jax.eval_shape(lambda: jnp.zeros((1, *config.size, 3)))
-    abstract = jax.eval_shape(lambda weights, images: model.forward(weights, images, layer), model.weights, image)
+def _examined(model: Model, layer: str, config: RenderConfig) -> tuple[tuple[int, ...], int]:
+    """(shape of one image's activation: (height, width, channels) or (channels,), batch size)."""
+    image = jax.ShapeDtypeStruct((1, *config.size, 3), jnp.float32)
+    function = jax.jit(lambda weights, images: model.forward(weights, images, layer))
+    lowered = function.lower(model.weights, image) if config.batch_size == "auto" else None
+    abstract = lowered.out_info if lowered is not None else jax.eval_shape(function, model.weights, image)
     shape: tuple[int, ...] = getattr(abstract, "shape", ())
     if len(shape) not in (2, 4) or shape[0] != 1:
         raise ConfigError(
             f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
             "(batch, height, width, channels) or (batch, channels)"
         )
-    return shape[1:]
+    if config.batch_size != "auto":
+        return shape[1:], config.batch_size
+    return shape[1:], batch_size.automatic(lowered, _needed_weights(model, layer))
 
 
-def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, ...]:
-    if filters is None:
-        return tuple(range(min(DEFAULT_FILTERS, channels)))
-    if isinstance(filters, str):
-        if filters == "all":
-            return tuple(range(channels))
-        raise FilterError(f"filters {filters!r} is neither filter numbers nor 'all'")
-    try:
-        chosen = tuple(operator.index(number) for number in filters)
-    except TypeError as error:
-        raise FilterError(f"filters {filters!r} are not whole numbers, such as range(64) or [3, 7]") from error
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise FilterError(f"filters {list(chosen)!r} must be distinct filter numbers, at least one")
-    outside = [number for number in chosen if not 0 <= number < channels]
-    if outside:
-        raise FilterError(
-            f"filters (--filters) {outside[0]} is out of range; layer {layer!r} has {channels} filters, "
-            f"0-{channels - 1}. Type for example: --filters 0-{min(63, channels - 1)}"
-        )
-    return chosen
-
-
-def _checked_images(initial_images: Any, count: int, config: RenderConfig) -> Float32[np.ndarray, "count h w 3"]:
-    images_given = np.asarray(initial_images, np.float32)
-    expected = (count, *config.size, 3)
-    if images_given.shape != expected:
-        raise ConfigError(
-            f"initial_images has shape {images_given.shape}; for {count} filters at image_size "
-            f"{config.size[0]}x{config.size[1]} it must be {expected}, in model space"
-        )
-    return images_given
+def _needed_weights(model: Model, layer: str) -> Any:
+    """The weights that a layer rests on, as far as one can know."""
+    graph = getattr(model.forward, "graph", None)
+    if graph is None:
+        return model.weights
+    return {row.name: model.weights[row.name] for row in graph.path_to(layer) if row.name in model.weights}

@@ -35,7 +35,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import jaxviz
-from jaxviz import cli, images, render
+from jaxviz import batch_size, cli, images, render
 from jaxviz.cli import app, parse_filters
 from jaxviz.errors import FilterError
 from jaxviz.models import architecture
@@ -64,7 +64,7 @@ def pngs(folder: Path) -> dict[str, bytes]:
 
 
 def test_commands_are_those_of_the_design() -> None:
-    assert {"models", "layers", "render"} <= COMMANDS.keys()
+    assert {"models", "layers", "render", "bench"} <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -139,6 +139,8 @@ print("loaded:", *sorted({{"jax", "jaxlib", "flax", "tensorflow", "torch"}} & sy
         ["models", "--json"],
         ["layers", "resnet50v2"],
         ["render", "--help"],
+        ["bench", "--help"],
+        ["bench", "compare", "a.json", "b.json"],
     ],
     ids=" ".join,
 )
@@ -421,7 +423,51 @@ def test_automatic_batch_size_is_that_of_the_pictures_there(tiny: None, tmp_path
 def test_automatic_batch_size_is_chosen_anew_with_overwrite(tiny: None, tmp_path: Path) -> None:
     run(*RENDER_TINY, "--filters", "0-1", "--batch-size", "3", "--out", tmp_path)
     answer = json.loads(run(*RENDER_TINY, "--filters", "0-1", "--out", tmp_path, "--json", "--overwrite").out)
-    assert answer["batch_size"] == render.auto_batch_size()
+    assert answer["batch_size"] == batch_size.CPU
+
+
+# Out of memory
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, images: int) -> None:
+    """More images a call than this do not fit."""
+    monkeypatch.setattr(batch_size, "largest_that_fits", lambda _program, size, _devices: min(size, images))
+
+
+def test_layer_that_runs_out_of_memory_starts_again_with_a_smaller_batch_and_says_so(
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_memory(monkeypatch, 1)
+    ran = run(*RENDER_TINY, "--filters", "0-2", "--out", tmp_path, "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["batch_size"] == 1
+    assert f"a batch of {batch_size.CPU} does not fit" in ran.err
+    assert "starting the layer again with 1" in ran.err
+    assert {read_saved(folder_of(tmp_path) / f"000{index}.png").recipe.batch_size for index in range(3)} == {1}
+
+
+def test_pictures_of_the_batch_that_did_not_fit_are_made_again(
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*RENDER_TINY, "--filters", "0-1", "--out", tmp_path)
+    limit_memory(monkeypatch, 1)
+    assert run(*RENDER_TINY, "--filters", "0-2", "--out", tmp_path).code == 0
+    assert {read_saved(folder_of(tmp_path) / f"000{index}.png").recipe.batch_size for index in range(1, 3)} == {1}
+
+
+def test_batch_size_that_was_asked_for_is_never_changed(
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_memory(monkeypatch, 1)
+    ran = run(*RENDER_TINY, "--filters", "0-2", "--batch-size", "2", "--out", tmp_path)
+    assert (ran.code, ran.out) == (1, "")
+    assert "batch_size (--batch-size) 2 with images of" in ran.err
+    assert "try --batch-size 1" in ran.err
+
+
+def test_verbose_says_why_a_batch_size_was_chosen(tiny: None, tmp_path: Path) -> None:
+    assert "batch size 2: " in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "a", "--verbose").err
+    assert "batch size 2: " not in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "b").err
 
 
 # Ctrl-C
@@ -519,7 +565,7 @@ def test_interrupt_before_the_first_picture_exits_with_130(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_load", interrupt)
+    monkeypatch.setattr(cli.render, "_load", interrupt)
     ran = run(*RENDER_TINY, "--out", tmp_path / "out")
     assert (ran.code, ran.out, (tmp_path / "out").exists()) == (130, "", False)
 

@@ -175,15 +175,3 @@ def test_border_that_leaves_nothing_is_refused(toy_model):
 def test_non_square_images_render(toy_model):
     result = render_layer(toy_model, "conv_a", [0], RenderConfig.keras(image_size=(60, 90), crop=10, steps=2))
     assert result.pictures.shape == (1, 40, 70, 3)
-
-
-def test_batch_that_does_not_fit_the_device_says_what_to_type(toy_model, small, monkeypatch):
-    from jaxviz import ascent
-    from jaxviz.errors import DeviceMemoryError
-
-    def full(*_args, **_options):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
-
-    monkeypatch.setattr(ascent, "ascend", full)
-    with pytest.raises(DeviceMemoryError, match="try --batch-size 1"):
-        render_layer(toy_model, "conv_a", [0], small)

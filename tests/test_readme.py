@@ -46,6 +46,19 @@ def test_resnet_command_is_accepted():
     assert words[3] in architecture("resnet50v2").graph.targets
 
 
+def test_bench_commands_run(tmp_path):
+    """As they stand there, made small; the file is compared with itself."""
+    lines = [shlex.split(line) for line in SHELL if "jaxviz bench" in line]
+    assert [words[2] for words in lines] == ["--quick", "--out", "compare"]
+    small = ["--model", "efficientnet_lite0", "--layers", "stem_conv", "--size", "32", "--steps", "1"]
+    small += ["--repeats", "1", "--batch-size", "1"]
+    for words in lines:
+        names = {"A.json": "NAME.json", "B.json": "NAME.json"}
+        command = [names.get(word, word) for word in words[1:]] + ([] if "compare" in words else small)
+        subprocess.run([sys.executable, "-m", "jaxviz", *command], cwd=tmp_path, check=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["NAME.json"]
+
+
 def test_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = next(block for language, block in BLOCKS if language == "python" and "load_model" in block)

@@ -110,12 +110,6 @@ ENTRIES = {
         dtype="bfloat16",
         arguments={"dtype": "bfloat16"},
     ),
-    "jaxviz_one_device": Entry(
-        "jaxviz_api.Jaxviz",
-        ("jaxviz",),
-        "jaxviz, render_layer, without use_all_cores; not in the race, but in the facts",
-        arguments={"all_cores": False},
-    ),
     "dot": Entry("dot.Dot", ("jax",), "the machine's matrix product, no contestant: what speed is compared with"),
 }
 

@@ -1,4 +1,4 @@
-"""jaxviz through its public API, configured as its command line does: `load_model`, `use_all_cores`, `render_layer`.
+"""jaxviz through its public API, configured as its command line does: `load_model`, `render_layer`.
 
 Its time includes what the others' does not: the final scores (a forward pass more) and the finished pictures.
 """
@@ -21,9 +21,7 @@ from jaxviz.render import plan_render
 class Jaxviz:
     """Chooses its batch size and devices itself."""
 
-    def __init__(self, task: Task, *, dtype: str = "float32", all_cores: bool = True) -> None:
-        if all_cores and hasattr(jaxviz, "use_all_cores"):
-            jaxviz.use_all_cores()
+    def __init__(self, task: Task, *, dtype: str = "float32") -> None:
         try:
             self._config = jaxviz.RenderConfig.keras(
                 image_size=task.size,

@@ -1,27 +1,22 @@
-"""The terminal: `jaxviz models | layers | render`. The only place in jaxviz that prints.
-
-Results go to stdout, progress and errors to stderr. jax is imported by the commands that need it, so that
-help and `models` answer at once. Exit codes: see `errors.py`; 130 after Ctrl-C.
-"""
+"""`jaxviz render MODEL LAYER`: the main job from the terminal."""
 
 from __future__ import annotations
 
 import json
-import re
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-import jaxviz
 from jaxviz import models as registry
+from jaxviz.cli.options import NUMBER, Json, ModelName, Size, parse_batch_size, parse_size
+from jaxviz.cli.progress import render_progress
+from jaxviz.cli.start import start_jax
+from jaxviz.cli.terminal import fail, printable, reported_errors, show_log
 from jaxviz.config import RenderConfig
-from jaxviz.errors import ConfigError, FilterError, JaxvizError
-from jaxviz.progress import render_progress
+from jaxviz.errors import DeviceMemoryError, FilterError
 
 if TYPE_CHECKING:
     from jaxviz.models.model import Model
@@ -29,82 +24,7 @@ if TYPE_CHECKING:
     from jaxviz.render import Plan
     from jaxviz.storage import LayerFolder
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Render what every filter of a convolutional network looks for, a whole layer in one batched JAX call.",
-)
 
-_NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
-
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Size = Annotated[str | None, typer.Option(metavar="PX|HxW", help="Size of the optimised image (keras: 180).")]
-
-
-def main() -> None:
-    """Entry point of the command `jaxviz`."""
-    app()
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"jaxviz {jaxviz.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
-
-
-@app.command()
-def models(as_json: Json = False) -> None:
-    """List the models: parameters, layers, where the weights are or how to get them."""
-    with _reported_errors():
-        rows = []
-        for name in registry.list_models():
-            graph = registry.architecture(name).graph
-            weights = registry.where_weights(name)
-            rows.append(
-                {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
-            )
-        if as_json:
-            typer.echo(json.dumps({"models": rows}))
-        else:
-            _print_table(rows)
-
-
-@app.command()
-def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
-    """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
-    with _reported_errors():
-        graph = registry.architecture(model, head=True).graph
-        height, width = _parse_size(size) if size is not None else RenderConfig.keras().size
-        sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
-        rows = [
-            {
-                "layer": layer.name,
-                "kind": layer.kind,
-                "channels": layer.channels,
-                "output_size": "x".join(map(str, sizes[layer.name])),
-                "receptive_field": fields[layer.name] or "image",
-            }
-            for layer in graph.layers
-        ]
-        if as_json:
-            typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))
-        else:
-            _print_table(rows)
-
-
-@app.command()
 def render(
     model: ModelName,
     layer: Annotated[str, typer.Argument(metavar="LAYER", help="A layer; see: jaxviz layers MODEL")],
@@ -137,26 +57,36 @@ def render(
     numbers: Annotated[bool, typer.Option("--numbers", help="Write filter numbers into the grid.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Render again; replace another recipe.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a filter is dead or nan.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Say on stderr what was chosen: batch size, options for XLA.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Render filters of one layer: the main job.
 
     Pictures of the same recipe that are in the folder already are kept, so an interrupted run goes on.
     """
-    with _reported_errors():
+    with reported_errors():
         from jaxviz import storage
-        from jaxviz.devices import use_compilation_cache
+        from jaxviz.render import smaller_batch
 
         given: dict[str, Any] = {"steps": steps, "step_size": step_size, "crop": crop, "seed": seed}
-        given |= {"activation_border": activation_border, "image_size": _parse_size(size) if size is not None else None}
-        given |= {"dtype": dtype, "batch_size": _parse_batch_size(batch_size)}
+        given |= {"activation_border": activation_border, "image_size": parse_size(size) if size is not None else None}
+        given |= {"dtype": dtype, "batch_size": parse_batch_size(batch_size)}
         config = RenderConfig.from_preset(preset, **{key: value for key, value in given.items() if value is not None})
         chosen = parse_filters(filters) if filters is not None else None
         label = config.preset if name is None else name
-        use_compilation_cache()
+        show_log(verbose=verbose)
+        start_jax(keep_compiled=True)
         network = _load(model, layer, chosen, config, weights, storage.folder_path(out, model, layer, label))
         plan, folder = _plan(network, layer, chosen, config, out, label, overwrite)
-        summary = _render(plan, folder, numbers=numbers)
+        while True:
+            try:
+                summary = _render(plan, folder, numbers=numbers)
+                break
+            except DeviceMemoryError as error:
+                plan = smaller_batch(plan, error)
+                folder = storage.LayerFolder.open(out, plan.recipe, label=label, overwrite=True)
         typer.echo(json.dumps(summary) if as_json else _summary_text(summary))
         if strict and summary["counts"]["ok"] < len(plan.filters):
             raise typer.Exit(1)
@@ -173,7 +103,7 @@ def parse_filters(text: str) -> list[int] | Literal["all"]:
     numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not _NUMBER.fullmatch(first) or (dash and not _NUMBER.fullmatch(last)):
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
             raise FilterError(
                 f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
                 "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
@@ -198,7 +128,7 @@ def _load(
     """The model. All that can be checked without weights is checked before any are read or fetched."""
     from jaxviz import storage
     from jaxviz.models.model import check_layer
-    from jaxviz.render import check_request
+    from jaxviz.request import check_request
 
     without_head, with_head = (registry.architecture(model, head=head).graph for head in (False, True))
     check_layer(model, layer, with_head.targets)
@@ -225,10 +155,11 @@ def _plan(
     from jaxviz import storage
     from jaxviz.render import plan_render
 
-    if config.batch_size == "auto" and not overwrite:
+    automatic = config.batch_size == "auto"
+    if automatic and not overwrite:
         recorded = storage.recorded_batch_size(storage.folder_path(out, model.name, layer, label))
         config = dataclasses.replace(config, batch_size=recorded or "auto")
-    plan = plan_render(model, layer, filters, config)
+    plan = dataclasses.replace(plan_render(model, layer, filters, config), automatic_batch=automatic)
     return plan, storage.LayerFolder.open(out, plan.recipe, label=label, overwrite=overwrite)
 
 
@@ -264,8 +195,8 @@ def _render(plan: Plan, folder: LayerFolder, *, numbers: bool) -> dict[str, Any]
         with suppress(KeyboardInterrupt):
             finish()
         if folder.untouched:
-            _fail(f"interrupted: nothing was replaced in {folder.path}. The same command starts again", 130)
-        _fail(
+            fail(f"interrupted: nothing was replaced in {folder.path}. The same command starts again", 130)
+        fail(
             f"interrupted: {there} of {len(plan.filters)} pictures are whole in {folder.path}. The same command, "
             "without --overwrite, goes on from there",
             130,
@@ -301,49 +232,4 @@ def _summary_text(summary: dict[str, Any]) -> str:
         lines.append(f"{summary['already_there']} were already there")
     lines.append(f"pictures: {summary['folder']}")
     lines.append(f"grid:     {summary['grid']}")
-    return _printable("\n".join(lines))
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    if not _NUMBER.fullmatch(height) or (cross and not _NUMBER.fullmatch(width)):
-        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
-    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
-
-
-def _parse_batch_size(text: str) -> int | str:
-    return int(text) if _NUMBER.fullmatch(text) else text
-
-
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    columns = list(rows[0])
-    cells = [columns] + [
-        [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
-    ]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    for line in cells:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-@contextmanager
-def _reported_errors() -> Iterator[None]:
-    """Errors raised on purpose become one message on stderr and the exit code they carry."""
-    try:
-        yield
-    except JaxvizError as error:
-        _fail(f"error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted before anything was rendered", 130)
-    except BrokenPipeError:  # stdout was closed, as `| head` does
-        sys.stderr.close()
-        raise typer.Exit(0) from None
-
-
-def _fail(message: str, exit_code: int) -> NoReturn:
-    typer.echo(_printable(message), err=True)
-    raise typer.Exit(exit_code)
-
-
-def _printable(text: str) -> str:
-    """Text that any terminal takes: a file name need not be Unicode."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return printable("\n".join(lines))

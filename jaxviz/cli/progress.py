@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+CLEAR_LINE = "\r\x1b[K"
 LINE_EVERY_S = 10.0  # of plain progress lines: a log should stay readable
 
 
@@ -25,6 +27,34 @@ def render_progress(title: str, total: int) -> Iterator[Callable[[], None]]:
             yield lambda: progress.advance(task)
     else:
         yield _Lines(title, total).advance
+
+
+@contextmanager
+def spoken_progress() -> Iterator[Callable[[str], None]]:
+    """Shows what is going on now; yields a function to say it with.
+
+    It writes when called and never in between: a bar that moves by itself would take time from what is measured.
+    """
+    on_terminal = sys.stderr.isatty()
+    started = spoken = time.perf_counter()
+    first = True
+
+    def say(text: str) -> None:
+        nonlocal spoken, first
+        now = time.perf_counter()
+        line = f"[{now - started:.0f} s] {text}"
+        if on_terminal:
+            print(f"{CLEAR_LINE}{line[: shutil.get_terminal_size().columns - 1]}", end="", file=sys.stderr, flush=True)
+        elif first or now - spoken >= LINE_EVERY_S:
+            print(line, file=sys.stderr, flush=True)
+            spoken = now
+        first = False
+
+    try:
+        yield say
+    finally:
+        if on_terminal:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
 class _Lines:

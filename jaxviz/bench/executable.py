@@ -1,0 +1,161 @@
+"""One compiled program of the benchmark: made, warmed up, called and timed.
+
+It is the very program that `render` runs, `ascent.compiled`, compiled ahead of time so that compilation can be timed.
+What is timed of a call goes from image parameters on the device to final images, scores and history there; the draw
+of the starting images comes before, the way to the host is timed apart.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from msgspec.structs import replace
+
+from jaxviz import ascent
+from jaxviz.bench import machine
+from jaxviz.bench.records import Row, Settings
+from jaxviz.config import RenderConfig
+from jaxviz.models.graph import Graph
+from jaxviz.models.model import Model
+from jaxviz.objectives import Channel
+from jaxviz.parameterizations import Pixel
+
+SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all programs of a run share."""
+
+    settings: Settings
+    graph: Graph
+    model: Model  # weights on the host
+    mesh: Mesh
+    weights: Any  # on every device
+    step_size: jax.Array
+    _bound: dict[tuple[str, str], tuple[ascent.Forward, Any]] = field(default_factory=dict)
+
+    def bound(self, layer: str, dtype: str) -> tuple[ascent.Forward, Any]:
+        """The network up to a layer on its fast path and its weights; those of one layer are kept at a time."""
+        if (layer, dtype) not in self._bound:
+            for key in [key for key in self._bound if key[0] != layer]:
+                del self._bound[key]
+            platform = self.mesh.devices.flat[0].platform
+            self._bound[layer, dtype] = ascent.bind(
+                self.model.forward, self.weights, layer, platform=platform, dtype=dtype
+            )
+        return self._bound[layer, dtype]
+
+    @property
+    def images(self) -> NamedSharding:
+        """Split over the devices by image."""
+        return NamedSharding(self.mesh, PartitionSpec(ascent.BATCH_AXIS))
+
+
+@dataclass
+class Program:
+    """A compiled program and what has been measured of it; `row` holds all but the seconds."""
+
+    row: Row
+    channels: int
+    compiled: Any
+    seconds: list[float] = field(default_factory=list)
+    transfer_seconds: list[float] = field(default_factory=list)
+
+    def finished_row(self) -> Row:
+        """The row with its seconds."""
+        return replace(
+            self.row, status="ok", seconds=tuple(self.seconds), transfer_seconds=tuple(self.transfer_seconds)
+        )
+
+
+def new_row(bench: Bench, layer: str, dtype: str, batch_size: int) -> Row:
+    """All that is known before anything is compiled."""
+    return Row(
+        layer=layer,
+        dtype=dtype,
+        batch_size=batch_size,
+        images_per_call=batch_size * bench.mesh.size,
+        macs_per_image=bench.graph.macs(layer, *bench.settings.size),
+        precision=precision(bench, dtype),
+        status="out of memory",  # until it has been measured
+    )
+
+
+def compile_program(bench: Bench, row: Row) -> Program:
+    """The program of a row, compiled and warmed up, with its memory and mean score."""
+    settings = bench.settings
+    channels = bench.graph.by_name[row.layer].channels
+    forward, _ = bench.bound(row.layer, row.dtype)
+    arguments = arguments_of(bench, row, _filters(row, channels))
+    options = {
+        "forward": forward,
+        "layer": row.layer,
+        "objective": Channel(),
+        "parameterization": _parameterization(),
+        "steps": settings.steps,
+        "mesh": bench.mesh,
+    }
+    started = time.perf_counter()
+    compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, **options).compile()
+    compile_s = time.perf_counter() - started
+    scored = min(SCORED_FILTERS, channels)
+    scores: list[float] = []
+    for first in range(0, scored, row.images_per_call):  # the first call is the warm-up
+        result = compiled(*arguments_of(bench, row, _filters(row, channels, first)))
+        scores += np.asarray(result.scores).tolist()
+    mean = sum(scores[:scored]) / scored
+    peak = machine.peak_memory(list(bench.mesh.devices.flat))
+    row = replace(
+        row,
+        compile_s=round(compile_s, 3),
+        program_memory_mb=machine.program_memory_mb(compiled),
+        peak_memory_mb=peak.mb,
+        peak_memory_of=peak.of,
+        mean_score=float(np.float32(mean)) if math.isfinite(mean) else None,
+        scored_filters=scored,
+    )
+    return Program(row, channels, compiled)
+
+
+def timed_call(bench: Bench, program: Program) -> tuple[float, float]:
+    """(seconds on the device, seconds to the host) of one call."""
+    arguments = arguments_of(bench, program.row, _filters(program.row, program.channels))
+    started = time.perf_counter()
+    result = jax.block_until_ready(program.compiled(*arguments))
+    finished = time.perf_counter()
+    jax.device_get(result)
+    return round(finished - started, 9), round(time.perf_counter() - finished, 9)
+
+
+def arguments_of(bench: Bench, row: Row, filters: np.ndarray) -> tuple[Any, ...]:
+    """Weights, filters and starting images, all on their devices and ready."""
+    indices = jax.device_put(filters, bench.images)
+    starts = ascent.initial_parameters(
+        jnp.uint32(bench.settings.seed), indices, parameterization=_parameterization(), size=bench.settings.size
+    )
+    _, weights = bench.bound(row.layer, row.dtype)
+    arguments = (weights, indices, jax.device_put(starts, bench.images), bench.step_size)
+    return jax.block_until_ready(arguments)  # type: ignore[no-any-return]
+
+
+def precision(bench: Bench, dtype: str) -> str:
+    """What a row's products are computed in, in words."""
+    setting: str | None = getattr(jax.config, "jax_default_matmul_precision", None)
+    return machine.precision(bench.mesh.devices.flat[0], dtype, setting)
+
+
+def _filters(row: Row, channels: int, first: int = 0) -> np.ndarray:
+    """One call's filters: as many as it has images, starting again when the layer has no more."""
+    return (np.arange(first, first + row.images_per_call) % channels).astype(np.int32)
+
+
+def _parameterization() -> Pixel:
+    return Pixel(RenderConfig.keras().initial_range)

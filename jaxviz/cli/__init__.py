@@ -1,0 +1,95 @@
+"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | bench`.
+
+The two commands that only read tables are here; each other one has a module of its own. Results go to stdout,
+progress and errors to stderr. jax is imported by the commands that need it, so that help and `models` answer at
+once. Exit codes: see `errors.py`; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+import jaxviz
+from jaxviz import models as registry
+from jaxviz.cli import bench, render
+from jaxviz.cli.options import Json, ModelName, Size, parse_size
+from jaxviz.cli.render import parse_filters
+from jaxviz.cli.terminal import print_table, reported_errors
+from jaxviz.config import RenderConfig
+
+__all__ = ["app", "layers", "main", "models", "parse_filters"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Render what every filter of a convolutional network looks for, a whole layer in one batched JAX call.",
+)
+
+
+def main() -> None:
+    """Entry point of the command `jaxviz`."""
+    app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"jaxviz {jaxviz.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models: parameters, layers, where the weights are or how to get them."""
+    with reported_errors():
+        rows = []
+        for name in registry.list_models():
+            graph = registry.architecture(name).graph
+            weights = registry.where_weights(name)
+            rows.append(
+                {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
+            )
+        if as_json:
+            typer.echo(json.dumps({"models": rows}))
+        else:
+            print_table(rows)
+
+
+@app.command()
+def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
+    """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
+    with reported_errors():
+        graph = registry.architecture(model, head=True).graph
+        height, width = parse_size(size) if size is not None else RenderConfig.keras().size
+        sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
+        rows = [
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "channels": layer.channels,
+                "output_size": "x".join(map(str, sizes[layer.name])),
+                "receptive_field": fields[layer.name] or "image",
+            }
+            for layer in graph.layers
+        ]
+        if as_json:
+            typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))
+        else:
+            print_table(rows)
+
+
+app.command()(render.render)
+app.add_typer(bench.app, name="bench")

@@ -1,0 +1,18 @@
+"""What every command that computes does before it first uses jax, so that all decide it alike."""
+
+from __future__ import annotations
+
+
+def start_jax(*, keep_compiled: bool) -> None:
+    """Choose devices and compilation cache; `keep_compiled` is False where compilation itself is measured.
+
+    Devices are those that jax has. Virtual ones for a CPU's cores (`devices.use_all_cores`) would be made here.
+    """
+    if keep_compiled:
+        from jaxviz.devices import use_compilation_cache
+
+        use_compilation_cache()
+    else:
+        import jax
+
+        jax.config.update("jax_enable_compilation_cache", False)

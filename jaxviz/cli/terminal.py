@@ -1,0 +1,71 @@
+"""What the commands print with, and how they end: tables, errors as one message, exit codes."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+
+from jaxviz.errors import JaxvizError
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Rows of the same keys on stdout, the keys as headings."""
+    cells = [list(rows[0])] + [
+        [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
+    ]
+    for line in table_lines(cells):
+        typer.echo(line)
+
+
+def table_lines(cells: Sequence[Sequence[str]], *, right_from: int | None = None) -> list[str]:
+    """Cells in aligned columns, two spaces apart; to the right from column `right_from` on."""
+    columns = len(cells[0])
+    widths = [max(len(line[i]) for line in cells) for i in range(columns)]
+    first_right = columns if right_from is None else right_from
+    return [
+        "  ".join(
+            cell.rjust(width) if place >= first_right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+@contextmanager
+def reported_errors(interrupted: str = "interrupted before anything was rendered") -> Iterator[None]:
+    """Errors raised on purpose become one message on stderr and the exit code they carry; so does Ctrl-C."""
+    try:
+        yield
+    except JaxvizError as error:
+        fail(f"error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        fail(interrupted, 130)
+    except BrokenPipeError:  # stdout was closed, as `| head` does
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def show_log(*, verbose: bool) -> None:
+    """Warnings of jaxviz on stderr, one line each; with `verbose` also what it chose on the way."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    log = logging.getLogger("jaxviz")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO if verbose else logging.WARNING)
+    log.propagate = False
+
+
+def fail(message: str, exit_code: int) -> NoReturn:
+    """End the command with one message on stderr."""
+    typer.echo(printable(message), err=True)
+    raise typer.Exit(exit_code)
+
+
+def printable(text: str) -> str:
+    """Text that any terminal takes: a file name need not be Unicode."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,74 @@
+"""Whether a request suits a layer: its filters, its image size, its starting images. NumPy only.
+
+Everything here raises before anything is compiled, and before weights are fetched where it can.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, FilterError
+
+DEFAULT_FILTERS = 64  # the seed's grid is 8 x 8
+
+Filters = Iterable[int] | Literal["all"] | None
+
+
+def check_request(layer: str, activation: tuple[int, ...], filters: Filters, config: RenderConfig) -> tuple[int, ...]:
+    """The filters to render, once they, the border and the image size suit the layer's activation.
+
+    `activation` is (height, width, channels) or (channels,) of one image. Raises FilterError or ConfigError.
+    """
+    size = f"{config.size[0]}x{config.size[1]}"
+    if 0 in activation:
+        raise ConfigError(
+            f"image_size (--size) {size} leaves an empty activation {activation} at layer {layer!r}; "
+            "give a larger --size"
+        )
+    border = config.activation_border
+    if len(activation) == 3 and border and min(activation[:2]) <= 2 * border:
+        raise ConfigError(
+            f"activation_border {border} leaves nothing of the {activation[0]}x{activation[1]} map of layer {layer!r} "
+            f"at --size {size}; give --activation-border {(min(activation[:2]) - 1) // 2} or less"
+        )
+    return _checked_filters(filters, activation[-1], layer)
+
+
+def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, ...]:
+    if filters is None:
+        return tuple(range(min(DEFAULT_FILTERS, channels)))
+    if isinstance(filters, str):
+        if filters == "all":
+            return tuple(range(channels))
+        raise FilterError(f"filters {filters!r} is neither filter numbers nor 'all'")
+    try:
+        chosen = tuple(operator.index(number) for number in filters)
+    except TypeError as error:
+        raise FilterError(f"filters {filters!r} are not whole numbers, such as range(64) or [3, 7]") from error
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise FilterError(f"filters {list(chosen)!r} must be distinct filter numbers, at least one")
+    outside = [number for number in chosen if not 0 <= number < channels]
+    if outside:
+        raise FilterError(
+            f"filters (--filters) {outside[0]} is out of range; layer {layer!r} has {channels} filters, "
+            f"0-{channels - 1}. Type for example: --filters 0-{min(63, channels - 1)}"
+        )
+    return chosen
+
+
+def checked_images(initial_images: Any, count: int, config: RenderConfig) -> Float32[np.ndarray, "count h w 3"]:
+    """Starting images as float32, when there are `count` of them of the configured size. Raises ConfigError."""
+    images_given = np.asarray(initial_images, np.float32)
+    expected = (count, *config.size, 3)
+    if images_given.shape != expected:
+        raise ConfigError(
+            f"initial_images has shape {images_given.shape}; for {count} filters at image_size "
+            f"{config.size[0]}x{config.size[1]} it must be {expected}, in model space"
+        )
+    return images_given
