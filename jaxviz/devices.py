@@ -27,7 +27,6 @@ from jaxviz.paths import cache_dir
 
 log = logging.getLogger("jaxviz")
 
-# Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
 # Experimental options of XLA: Eigen's convolutions instead of YNNPACK's, which are slower at most shapes here.
 COMPILER_OPTIONS = {
     "cpu": {
@@ -35,6 +34,7 @@ COMPILER_OPTIONS = {
     }
 }
 SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
+# Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
 
 

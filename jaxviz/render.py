@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -224,8 +224,10 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
             starts = np.pad(plan.initial_images[first : first + size], (padding, (0, 0), (0, 0), (0, 0)), mode="edge")
         filter_indices = np.pad(np.array(wanted, np.int32), padding, mode="edge")
         with _memory_errors(plan):
-            told = on_compiled if first == 0 else None
-            batch = _ascend(plan, mesh, forward, weights, filter_indices, starts, told)
+            call = _prepared_call(plan, mesh, forward, weights, filter_indices, starts)
+            if first == 0:  # later, what is free says little: part of it is this run's
+                _compile(plan, call, on_compiled)
+            batch = jax.device_get(call())
         for place, filter_index in enumerate(wanted):
             yield _picture(plan, filter_index, batch, place)
 
@@ -253,16 +255,15 @@ def device_name() -> str:
     return f"{device.platform}: {device.device_kind} ({platform.machine()})"
 
 
-def _ascend(
+def _prepared_call(
     plan: Plan,
     mesh: Mesh,
     forward: ascent.Forward,
     weights: Any,
     filter_indices: np.ndarray,
     starts: np.ndarray | None,
-    on_compiled: Callable[[float], None] | None,
-) -> Any:
-    """One call of the compiled function: an `ascent.Ascent` of NumPy arrays."""
+) -> partial[ascent.Ascent]:
+    """A call of the compiled function with its arguments on the devices."""
     config = plan.config
     parameterization = Pixel(config.initial_range)
     split = NamedSharding(mesh, PartitionSpec(ascent.BATCH_AXIS))
@@ -272,24 +273,31 @@ def _ascend(
         if starts is None
         else jax.device_put(starts, split)
     )
-    arguments = (weights, indices, parameters, jnp.float32(config.step_size))
-    options = {
-        "forward": forward,
-        "layer": plan.layer,
-        "objective": Channel(config.activation_border),
-        "parameterization": parameterization,
-        "steps": config.steps,
-        "mesh": mesh,
-    }
-    ascend = ascent.compiled(mesh.devices.flat[0].platform)
+    return partial(
+        ascent.compiled(mesh.devices.flat[0].platform),
+        weights,
+        indices,
+        parameters,
+        jnp.float32(config.step_size),
+        forward=forward,
+        layer=plan.layer,
+        objective=Channel(config.activation_border),
+        parameterization=parameterization,
+        steps=config.steps,
+        mesh=mesh,
+    )
+
+
+def _compile(plan: Plan, call: partial[ascent.Ascent], on_compiled: Callable[[float], None] | None) -> None:
+    """Compile ahead, tell how long it took, and raise DeviceMemoryError if the batch cannot fit."""
     started = time.perf_counter()
-    program = ascend.lower(*arguments, **options).compile()  # jit finds it when called, and here the next time
+    program = call.func.lower(*call.args, **call.keywords).compile()  # jit finds it when called
     if on_compiled is not None:
         on_compiled(time.perf_counter() - started)
-    fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, list(mesh.devices.flat))
+    devices = list(call.keywords["mesh"].devices.flat)
+    fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, devices)
     if fits < plan.recipe.batch_size:
         raise _does_not_fit(plan, fits)
-    return jax.device_get(ascend(*arguments, **options))
 
 
 @contextmanager

@@ -126,8 +126,8 @@ def test_stream_renders_no_batch_before_it_is_asked(toy_model, small, monkeypatc
     from jaxviz import render
 
     calls = []
-    ascend = render._ascend
-    monkeypatch.setattr(render, "_ascend", lambda *args: calls.append(1) or ascend(*args))
+    prepared_call = render._prepared_call
+    monkeypatch.setattr(render, "_prepared_call", lambda *args: calls.append(1) or prepared_call(*args))
     stream = iter_render(toy_model, "conv_a", range(6), small)
     assert not calls
     next(stream)

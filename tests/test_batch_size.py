@@ -163,3 +163,10 @@ def test_option_that_this_xla_does_not_take_is_left_out_and_said(monkeypatch, ca
 def test_this_xla_takes_the_options_that_are_asked_for():
     assert devices.compiler_options("cpu") == devices.COMPILER_OPTIONS["cpu"]
     assert devices.compiler_options("gpu") == {}
+
+
+def test_memory_that_others_take_later_does_not_stop_a_run(toy_model, monkeypatch):
+    free = iter([GIB, 1, 1, 1])
+    monkeypatch.setattr(batch_size, "free_bytes", lambda _device: next(free))
+    config = dataclasses.replace(AUTO, batch_size=2)
+    assert len(render_layer(toy_model, "conv_a", range(6), config).items) == 6

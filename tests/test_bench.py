@@ -323,7 +323,7 @@ GPU = {"platform": "gpu", "compute_capability": "9.0"}
     ("device", "dtype", "setting", "words"),
     [
         ({"platform": "cpu"}, "float32", None, "float32"),
-        ({"platform": "cpu"}, "bfloat16", None, "bfloat16 operands of 1x1 convolutions, float32 sums"),
+        ({"platform": "cpu"}, "bfloat16", None, "bfloat16 operands of 1x1 and wide convolutions, float32 sums"),
         (GPU, "float32", None, "TF32 likely (jax's default on this GPU)"),
         (GPU, "float32", "default", "TF32 likely (jax's default on this GPU)"),
         (GPU, "float32", "tensorfloat32", "TF32"),

@@ -17,3 +17,5 @@ FACTS: dict[str, Fact] = {
     "batch": batch.FACT,
     "devices": devices.FACT,
 }
+# A whole run: what somebody claims. `devices` is for deciding a default, and takes as long as half of the others.
+WHOLE = tuple(name for name in FACTS if name != "devices")

@@ -87,7 +87,7 @@ def precision(device: Any, dtype: str, setting: str | None) -> str:
     (10 bits) and a TPU to bfloat16 (7 bits).
     """
     if dtype == "bfloat16":
-        held = "operands of 1x1 convolutions" if device.platform == "cpu" else "weights and activations"
+        held = "operands of 1x1 and wide convolutions" if device.platform == "cpu" else "weights and activations"
         return f"bfloat16 {held}, float32 sums"
     if device.platform == "cpu" or setting in FULL_PRECISION:
         return "float32"

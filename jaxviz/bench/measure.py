@@ -6,7 +6,7 @@
                                _repeat     the timed repeats, in turns over all programs of the layer (A B C A B C)
             -> dot rates again
 
-What is timed is the very program that `render` runs: `ascent.ascend`, all steps in one call, from image parameters on
+What is timed is the very program that `render` runs: `ascent.compiled`, all steps in one call, from image parameters on
 the device to final images, scores and history there. Compilation, warm-up, the draw of starting images and the way to
 the host stay outside. Weights are seeded noise that keeps activations O(1), so nothing is downloaded and nothing
 drifts into denormals.

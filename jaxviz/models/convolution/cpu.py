@@ -3,8 +3,8 @@
 In a loop body autodiff's transposed convolution becomes a naive loop nest (jax-ml/jax issue 12868), and max-pool's
 select-and-scatter is slower still. Here a convolution's gradient is again a plain forward convolution, with a kernel
 that is flipped and transposed beforehand, once, outside the loop (`gradient_kernel`); 1x1 convolutions are matrix
-products; the others are shifted multiply-adds and selections, which XLA fuses. The kernels themselves get no gradient
-here: asking for one raises.
+products; depthwise ones and pools are shifted multiply-adds and selections, which XLA fuses. The kernels themselves
+get no gradient here: asking for one raises. Winograd's transforms cost what they save here, and were left out.
 
 A strided layer's input falls into stride * stride phases. Padded input row stride * m + p receives kernel row
 p + stride * t from output row m - t, so each phase is a stride-1 convolution of the output's gradient; they are
