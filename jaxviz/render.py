@@ -291,10 +291,11 @@ def _prepared_call(
 def _compile(plan: Plan, call: partial[ascent.Ascent], on_compiled: Callable[[float], None] | None) -> None:
     """Compile ahead, tell how long it took, and raise DeviceMemoryError if the batch cannot fit."""
     started = time.perf_counter()
-    program = call.func.lower(*call.args, **call.keywords).compile()  # jit finds it when called
+    devices = list(call.keywords["mesh"].devices.flat)
+    ascend = ascent.compiled(devices[0].platform)
+    program = ascend.lower(*call.args, **call.keywords).compile()  # jit finds it when called
     if on_compiled is not None:
         on_compiled(time.perf_counter() - started)
-    devices = list(call.keywords["mesh"].devices.flat)
     fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, devices)
     if fits < plan.recipe.batch_size:
         raise _does_not_fit(plan, fits)
@@ -353,9 +354,8 @@ def _picture(plan: Plan, filter_index: int, batch: Any, place: int) -> Picture:
 def _examined(model: Model, layer: str, config: RenderConfig) -> tuple[tuple[int, ...], int]:
     """(shape of one image's activation: (height, width, channels) or (channels,), batch size)."""
     image = jax.ShapeDtypeStruct((1, *config.size, 3), jnp.float32)
-    function = jax.jit(lambda weights, images: model.forward(weights, images, layer))
-    lowered = function.lower(model.weights, image) if config.batch_size == "auto" else None
-    abstract = lowered.out_info if lowered is not None else jax.eval_shape(function, model.weights, image)
+    traced = _activation.trace(model.weights, image, forward=model.forward, layer=layer)
+    abstract = traced.out_info
     shape: tuple[int, ...] = getattr(abstract, "shape", ())
     if len(shape) not in (2, 4) or shape[0] != 1:
         raise ConfigError(
@@ -364,7 +364,12 @@ def _examined(model: Model, layer: str, config: RenderConfig) -> tuple[tuple[int
         )
     if config.batch_size != "auto":
         return shape[1:], config.batch_size
-    return shape[1:], batch_size.automatic(lowered, _needed_weights(model, layer))
+    return shape[1:], batch_size.automatic(traced.lower(), _needed_weights(model, layer))
+
+
+@partial(jax.jit, static_argnames=("forward", "layer"))
+def _activation(weights: Any, images: jax.Array, *, forward: ascent.Forward, layer: str) -> Any:
+    return forward(weights, images, layer)
 
 
 def _needed_weights(model: Model, layer: str) -> Any:

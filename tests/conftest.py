@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -15,6 +17,11 @@ jax.config.update("jax_legacy_prng_key", "error")
 jax.config.update("jax_enable_compilation_cache", False)  # tests count compilations
 # Parity and bit-equality are about float32; on GPUs the default would be TF32.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and commands under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
