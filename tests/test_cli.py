@@ -570,6 +570,29 @@ def test_interrupt_before_the_first_picture_exits_with_130(
     assert (ran.code, ran.out, (tmp_path / "out").exists()) == (130, "", False)
 
 
+def test_interrupt_that_meets_a_callback_is_not_lost(tmp_path: Path) -> None:
+    """As jax's callback of the garbage collector would swallow it."""
+    code = """
+import gc, signal, time
+from jaxviz.cli.terminal import keep_interrupts, reported_errors
+keep_interrupts()
+sent = []
+def callback(phase, info):
+    if not sent:
+        sent.append(phase)
+        signal.raise_signal(signal.SIGINT)
+gc.callbacks.append(callback)
+with reported_errors("stopped"):
+    gc.collect()
+    time.sleep(30)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=25
+    )
+    assert "stopped" in ran.stderr
+    assert "Exception ignored" not in ran.stderr
+
+
 def test_sigint_leaves_whole_pictures_that_the_same_command_completes(tmp_path: Path) -> None:
     command = ["render", *LITE, "--size", "64", "--crop", "7", "--steps", "60", "--batch-size", "1", "--out", "out"]
     folder = tmp_path / "out" / LITE[0] / LITE[1] / "keras"

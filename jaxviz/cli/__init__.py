@@ -17,7 +17,7 @@ from jaxviz import models as registry
 from jaxviz.cli import bench, render
 from jaxviz.cli.options import Json, ModelName, Size, parse_size
 from jaxviz.cli.render import parse_filters
-from jaxviz.cli.terminal import print_table, reported_errors
+from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
 
 __all__ = ["app", "layers", "main", "models", "parse_filters"]
@@ -33,6 +33,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `jaxviz`."""
+    keep_interrupts()
     app()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -11,6 +14,8 @@ from typing import Any, NoReturn
 import typer
 
 from jaxviz.errors import JaxvizError
+
+RESEND_AFTER_S = 0.01
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -48,6 +53,19 @@ def reported_errors(interrupted: str = "interrupted before anything was rendered
     except BrokenPipeError:  # stdout was closed, as `| head` does
         sys.stderr.close()
         raise typer.Exit(0) from None
+
+
+def keep_interrupts() -> None:
+    """Send a Ctrl-C again that Python drops, because it met a callback such as jax's of the garbage collector."""
+    before = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            threading.Timer(RESEND_AFTER_S, os.kill, (os.getpid(), signal.SIGINT)).start()  # here it would be lost too
+        else:
+            before(dropped)
+
+    sys.unraisablehook = hook
 
 
 def show_log(*, verbose: bool) -> None:
