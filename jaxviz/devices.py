@@ -2,7 +2,7 @@
 
 On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores; `use_all_cores` makes one virtual
 device per core instead, for machines where XLA's operations do not spread well over threads. On two cores it brought
-nothing (1.04 to 1.18 times the time of one device), so it is not the default.
+nothing (1.02 to 1.07 times the time of one device), so it is not the default.
 
 A trap, seen with jaxlib 0.10.2: when as many virtual devices compute as XLA has worker threads, images at the ends of
 a device's share are silently wrong after some dozens of steps. The likely cause, not confirmed, is queues that fill up
