@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from jaxviz.models import list_models, load_model
     from jaxviz.models.model import Model
     from jaxviz.recipe import Picture
-    from jaxviz.render import LayerResult, iter_render, render_layer, visualize_filter
+    from jaxviz.render import iter_render, render_layer, visualize_filter
+    from jaxviz.result import LayerResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LayerResult": "jaxviz.render",
+    "LayerResult": "jaxviz.result",
     "Model": "jaxviz.models.model",
     "Picture": "jaxviz.recipe",
     "RenderConfig": "jaxviz.config",

@@ -1,13 +1,16 @@
 """The compiled loop: one batch of images climbs together, each towards its own filter.
 
-`climb` is one image's ascent written as an equation; `ascend` is jit + shard_map + vmap of it. The weights and the
-filter indices are arguments of the compiled function, so one compilation serves every filter of a layer and nothing
-of the network is baked in. Everything is per image: key, norm, update. float32, model space.
+`step` below is one step written as an equation; `ascend` is jit + shard_map + scan of it. Weights, filters, keys and
+numbers are arguments of the compiled function, so one compilation serves every filter of a layer and nothing of the
+network is baked in. Everything is per image: key, transforms, norm, update, rescue. float32.
+
+A unit is one filter with the replicas that influence each other (objectives.Diversity); nearly always one image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -15,57 +18,95 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer, Key
 
+from jaxviz import transforms
+from jaxviz.algebra import Objective
 from jaxviz.devices import compiler_options
-from jaxviz.objectives import Channel
-from jaxviz.parameterizations import Pixel
+from jaxviz.optimizers import make_optimizer
+from jaxviz.parameterizations import Parameterization
+from jaxviz.regularizers import penalty
+from jaxviz.scoring import Forward, Head, affine_head, unit_scores
 
-# Keras's l2_normalize: g * rsqrt(max(sum(g * g), epsilon)), keras/src/backend/tensorflow/nn.py
-NORM_EPSILON = 1e-12
 # Purposes folded into a filter's key, so that adding one never changes another's numbers.
-INITIAL_IMAGE = 0
+INITIAL_IMAGE, TRANSFORMS = 0, 1
 BATCH_AXIS = "batch"  # the mesh's only axis
 
-Forward = Callable[[Any, Any, str], Any]  # (weights, images, layer) -> activation
+Scalar = np.float32 | jax.Array
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What is compiled in: another value of any of these is another compilation.
+
+    `forward` is from `bind`. `penalized`: whether any of the numbers tv, l1 and l2 is above 0. `snapshots`: steps
+    after which the image is kept, ascending; 0 is the starting image.
+    """
+
+    forward: Forward
+    layer: str
+    steps: int
+    mesh: Mesh
+    transforms: tuple[transforms.Transform, ...] = ()
+    optimizer: str = "normalized"
+    penalized: bool = False
+    rescue_steps: int = 0
+    snapshots: tuple[int, ...] = ()
+
+
+class Numbers(NamedTuple):
+    """Numbers that are not compiled in."""
+
+    step_size: Scalar
+    tv: Scalar = np.float32(0)
+    l1: Scalar = np.float32(0)
+    l2: Scalar = np.float32(0)
 
 
 class Ascent(NamedTuple):
-    """A batch after the loop; every array's first axis is the image.
+    """A batch after the loop; every array's first axes are unit and replica.
 
-    images: final images in model space. scores: the objective on them. history: the objective before each
-    step. has_gradient: whether any step's gradient was other than exactly zero.
+    images: final images, RGB in [0, 1] where the parameterization is of RGB, else model space. scores: the plain
+    objective on them. history: what was optimised, before each step. has_gradient: whether any step's gradient of
+    the objective was other than exactly zero, on the network's own gradient. snapshots: like images.
     """
 
-    images: Float[Array, "batch height width 3"]
-    scores: Float[Array, " batch"]
-    history: Float[Array, "batch steps"]
-    has_gradient: Bool[Array, " batch"]
+    images: Float[Array, "units replicas height width 3"]
+    scores: Float[Array, "units replicas"]
+    history: Float[Array, "units replicas steps"]
+    has_gradient: Bool[Array, "units replicas"]
+    snapshots: Float[Array, "units replicas snapshots height width 3"]
 
 
-@partial(jax.jit, static_argnames=("parameterization", "size"))
-def initial_parameters(
+@jax.jit
+def unit_keys(
     seed: Integer[Array, ""],
-    filter_indices: Integer[Array, " batch"],
-    *,
-    parameterization: Pixel,
-    size: tuple[int, int],
-) -> Float[Array, "batch height width 3"]:
-    """Starting image parameters: drawn from the seed and the filter, not from the layer or the batch."""
+    filter_indices: Integer[Array, " units"],
+    replicas: Integer[Array, "units replicas"],
+    attempts: Integer[Array, " units"],
+) -> Key[Array, "units replicas"]:
+    """The keys of a batch: from seed, filter, replica and attempt, not from the layer or the place in the batch."""
 
-    def draw(filter_index: Integer[Array, ""]) -> Array:
-        key = filter_key(seed, filter_index)
-        return parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE), size)
+    def unit(filter_index: Array, replicas: Array, attempt: Array) -> Array:
+        return jax.vmap(lambda replica: filter_key(seed, filter_index, replica, attempt))(replicas)
 
-    return jax.vmap(draw)(filter_indices)
+    return jax.vmap(unit)(filter_indices, replicas, attempts)
 
 
-def filter_key(seed: Integer[Array, ""], filter_index: Integer[Array, ""], replica: int = 0, attempt: int = 0) -> Array:
-    """The key of one filter's ascent. threefry, because `rbg` draws other numbers under vmap."""
+def filter_key(
+    seed: Integer[Array, ""], filter_index: Integer[Array, ""], replica: Any = 0, attempt: Any = 0
+) -> Key[Array, ""]:
+    """The key of one image's ascent. threefry, because `rbg` draws other numbers under vmap."""
     key = jax.random.key(seed, impl="threefry2x32")
     for number in (filter_index, replica, attempt):
         key = jax.random.fold_in(key, number)
     return key
+
+
+@jax.jit
+def initial_parameters(keys: Key[Array, "units replicas"], parameterization: Parameterization) -> Any:
+    """Starting image parameters, one set for each key."""
+    return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
 
 
 def bind(forward: Forward, weights: Any, layer: str, *, platform: str, dtype: str = "float32") -> tuple[Forward, Any]:
@@ -87,79 +128,144 @@ def _prepare(weights: Any, *, forward: Any) -> Any:
 
 def ascend(
     weights: Any,
-    filter_indices: Integer[Array, " batch"],
-    parameters: Float[Array, "batch height width 3"],
-    step_size: Float[Array, ""],
+    filter_indices: Integer[Array, " units"],
+    keys: Key[Array, "units replicas"],
+    parameters: Any,
+    numbers: Numbers,
+    objective: Objective,
+    parameterization: Parameterization,
     *,
-    forward: Forward,
-    layer: str,
-    objective: Channel,
-    parameterization: Pixel,
-    steps: int,
-    mesh: Mesh,
+    loop: Loop,
 ) -> Ascent:
-    """Optimise a batch of images, image i for `filter_indices[i]`, by normalised gradient ascent.
+    """Optimise a batch of units, unit i for `filter_indices[i]`.
 
-    `forward` and `weights` come from `bind`. The batch is split over the mesh's one axis; each device runs the same
-    program on its share, with a copy of the weights and nothing to exchange, so that an image does not depend on the
-    number of devices. To be called through `compiled`.
+    `parameters` is a pytree of arrays (units, replicas, ...), `weights` comes from `bind`. The batch is split over the
+    mesh's one axis; each device runs the same program on its share, with a copy of the weights and nothing to
+    exchange, so that an image does not depend on the number of devices. To be called through `compiled`.
     """
+    whole, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
+    in_specs = (whole, split, split, split, whole, whole, whole)
+    return jax.shard_map(
+        partial(_climb, loop=loop), mesh=loop.mesh, in_specs=in_specs, out_specs=split, check_vma=False
+    )(weights, filter_indices, keys, parameters, numbers, objective, parameterization)
 
-    def share(weights: Any, filter_indices: Array, parameters: Array, step_size: Array) -> Ascent:
-        def climb(filter_index: Integer[Array, ""], start: Array) -> Ascent:
-            score_image = _scorer(forward, weights, layer, objective, filter_index, start[None].shape)
 
-            def score(image_parameters: Array) -> Array:
-                return score_image(parameterization.to_image(image_parameters))
+def _climb(
+    weights: Any,
+    filter_indices: Array,
+    keys: Array,
+    parameters: Any,
+    numbers: Numbers,
+    objective: Objective,
+    parameterization: Parameterization,
+    *,
+    loop: Loop,
+) -> Ascent:
+    """One device's share of `ascend`."""
+    optimizer = make_optimizer(loop.optimizer)
+    to_images = _per_image(parameterization.to_image)
+    to_final = _per_image(getattr(parameterization, "to_rgb", parameterization.to_image))
+    size = parameterization.size
+    _, *seen = transforms.output_size(loop.transforms, size)
+    seen_heads = _heads(loop, weights, objective, filter_indices, (seen[0], seen[1]))
+    rescuer = loop.forward.redirected() if loop.rescue_steps and hasattr(loop.forward, "redirected") else None
 
-            def step(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
-                x, has_gradient = carry
-                value, gradient = jax.value_and_grad(score)(x)
-                # The barrier keeps XLA from computing the gradient's last layer for each use of it.
-                gradient = jax.lax.optimization_barrier(gradient)
-                direction = gradient * jax.lax.rsqrt(jnp.maximum(jnp.sum(gradient * gradient), NORM_EPSILON))
-                return (x + step_size * direction, has_gradient | (jnp.sum(jnp.abs(gradient)) != 0)), value
+    def gradients_of(forward: Forward, images: Array, number: Array) -> tuple[Array, Array]:
+        """(scores, gradients at the images) of all units, through this step's transforms."""
 
-            (x, has_gradient), history = jax.lax.scan(step, (start, jnp.array(False)), length=steps)
-            return Ascent(parameterization.to_image(x), score(x), history, has_gradient)
+        def unit(filter_index: Array, head: Head | None, keys: Array, images: Array) -> tuple[Array, Array]:
+            def total(images: Array) -> tuple[Array, Array]:
+                views = jax.vmap(lambda key, image: _transformed(loop, key, image, number))(keys, images)
+                scores = unit_scores(forward, weights, loop.layer, objective, filter_index, head, views)
+                return scores.sum(), scores
 
-        return jax.vmap(climb)(filter_indices, parameters)
+            (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(images)
+            return scores, gradients
 
-    split = PartitionSpec(BATCH_AXIS)
-    in_specs = (PartitionSpec(), split, split, PartitionSpec())
-    return jax.shard_map(share, mesh=mesh, in_specs=in_specs, out_specs=split, check_vma=False)(
-        weights, filter_indices, parameters, step_size
+        return jax.vmap(unit)(filter_indices, seen_heads, keys, images)
+
+    def step(carry: tuple[Any, Any, Array, Array], number: Array) -> tuple[tuple[Any, Any, Array, Array], Array]:
+        x, state, has_gradient, snapshots = carry
+        images, pull_back = jax.vjp(to_images, x)
+        scores, gradients = gradients_of(loop.forward, images, number)
+        # The barrier keeps XLA from computing the gradient's last layer for each use of it.
+        gradients = jax.lax.optimization_barrier(gradients)
+        own = jnp.sum(jnp.abs(gradients), axis=(2, 3, 4)) != 0
+        if rescuer is not None:
+            stuck = ~own & (number < loop.rescue_steps)
+
+            def rescue(gradients: Array) -> Array:
+                _, redirected = gradients_of(rescuer, images, number)
+                return jnp.where(stuck[:, :, None, None, None], redirected, gradients)
+
+            gradients = jax.lax.cond(jnp.any(stuck), rescue, lambda gradients: gradients, gradients)
+        if loop.penalized:
+            weighted = partial(penalty, tv=numbers.tv, l1=numbers.l1, l2=numbers.l2)
+            penalties, pulls = _per_image(jax.value_and_grad(weighted))(images)
+            scores, gradients = scores - penalties, gradients - pulls
+        (direction,) = pull_back(gradients)
+        updates, state = _per_image(optimizer.update)(direction, state)
+        x = jax.tree.map(lambda value, update: value + numbers.step_size * update, x, updates)
+        snapshots = _snapshot(loop, snapshots, lambda: to_final(x), number + 1)
+        return (x, state, has_gradient | own, snapshots), scores
+
+    start = (
+        parameters,
+        _per_image(optimizer.init)(parameters),
+        jnp.zeros(keys.shape, bool),
+        _snapshot(loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3)), lambda: to_final(parameters), 0),
     )
+    (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps))
+
+    plain = objective.plain()
+    same = not loop.transforms and plain is objective
+    heads = seen_heads if same else _heads(loop, weights, plain, filter_indices, size)
+    score = partial(unit_scores, loop.forward, weights, loop.layer, plain)
+    scores = jax.vmap(score)(filter_indices, heads, to_images(x)[:, :, None])
+    return Ascent(to_final(x), scores, jnp.moveaxis(history, 0, 2), has_gradient, jnp.moveaxis(snapshots, 0, 2))
 
 
-def _scorer(
-    forward: Any, weights: Any, layer: str, objective: Channel, filter_index: Array, shape: tuple[int, ...]
-) -> Callable[[Array], Array]:
-    """The score of one image as a function of it.
+def _per_image(function: Any) -> Any:
+    """A function of one image's arrays for those of all units and replicas."""
+    return jax.vmap(jax.vmap(function))
 
-    Where objective and target are affine in a layer below, their gradient there is one constant array, computed here,
-    once: score = sum(gradient * activation below) + score of zeros. So the target itself is never computed.
-    """
-    below = forward.below_affine(layer) if objective.is_linear and hasattr(forward, "below_affine") else None
-    if below is None:
-        return lambda image: objective(forward(weights, image[None], layer)[0], filter_index)
-    activation = jax.eval_shape(
-        lambda images: forward(weights, images, below), jax.ShapeDtypeStruct(shape, jnp.float32)
-    )
 
-    def score_above(activation: Array) -> Array:
-        return objective(forward.above(weights, activation, below, layer)[0], filter_index)
+def _heads(loop: Loop, weights: Any, objective: Objective, filter_indices: Array, size: tuple[int, int]) -> Head | None:
+    """`affine_head` of every unit."""
 
-    at_zero, pull_back = jax.vjp(score_above, jnp.zeros(activation.shape))
-    (gradient,) = pull_back(jnp.ones(()))
-    return lambda image: jnp.sum(forward(weights, image[None], below) * gradient) + at_zero
+    def unit(filter_index: Array) -> Head | None:
+        return affine_head(loop.forward, weights, loop.layer, objective, filter_index, size)
+
+    heads: Head | None = jax.vmap(unit)(filter_indices)
+    return heads
+
+
+def _transformed(loop: Loop, key: Array, image: Array, number: Array) -> Float[Array, "views height width 3"]:
+    """What the network sees of an image at a step."""
+    if not loop.transforms:
+        return image[None]
+    drawn = jax.random.fold_in(jax.random.fold_in(key, TRANSFORMS), number)
+    return transforms.apply(loop.transforms, drawn, image)
+
+
+def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
+    """The snapshots, with the images in place if they are wanted after this many steps."""
+    if not loop.snapshots:
+        return snapshots
+    wanted = jnp.array(loop.snapshots) == number
+
+    def keep(snapshots: Array) -> Array:
+        updated: Array = jax.lax.dynamic_update_index_in_dim(snapshots, images(), jnp.argmax(wanted), 0)
+        return updated
+
+    kept: Array = jax.lax.cond(wanted.any(), keep, lambda snapshots: snapshots, snapshots)
+    return kept
 
 
 @lru_cache(maxsize=8)
 def compiled(platform: str) -> Any:
     """`ascend` under jit with the options that XLA is given on a platform; `.lower(...)` as usual."""
-    static = ("forward", "layer", "objective", "parameterization", "steps", "mesh")
-    return jax.jit(ascend, static_argnames=static, compiler_options=compiler_options(platform))
+    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform))
 
 
 def batch_mesh(devices: Sequence[jax.Device]) -> Mesh:

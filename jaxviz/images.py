@@ -33,6 +33,16 @@ def deprocess(
     return picture
 
 
+def quantize(
+    rgb: Float[np.ndarray, "height width 3"], *, crop: int
+) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
+    """An RGB image in [0, 1] as a picture: cropped, rounded to the nearest of 256 levels."""
+    height, width = rgb.shape[:2]
+    kept = rgb[crop : height - crop, crop : width - crop]
+    picture: np.ndarray = np.rint(np.clip(kept, 0.0, 1.0) * 255).astype(np.uint8)
+    return picture
+
+
 def placeholder(height: int, width: int, *, filter_index: int, status: str) -> UInt8[np.ndarray, "height width 3"]:
     """A crossed dark tile that names its filter and its status, for a filter that has no picture."""
     tile = Image.new("RGB", (width, height), TILE_COLOURS[status])

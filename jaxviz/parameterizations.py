@@ -1,29 +1,220 @@
 """Parameterizations: what is optimised, and the image that it stands for.
 
-A parameterization is a frozen, hashable dataclass with two pure functions: `init(key, size)` gives the image
-parameters of one image, `to_image(parameters)` the float32 image (height, width, 3) in model space.
+A parameterization is a frozen dataclass, registered as a pytree, with two pure functions: `init(key)` gives the image
+parameters of one image, `to_image(parameters)` the float32 image (height, width, 3) in model space. Where `is_rgb`,
+`to_rgb(parameters)` gives the same image as RGB in [0, 1], which is the picture without further scaling. Any size, odd
+and non-square. Batches, replicas and views are made elsewhere, by vmap.
+
+`Fourier` and `Maco` describe three decorrelated colour channels by their half spectrum, channels first: the layout of
+`jnp.fft.rfft2`, with width // 2 + 1 frequencies. Their frequency and colour scales are those of Lucid (Olah et al.,
+"Feature Visualization", Distill 2017; lucid/optvis/param/spatial.py and color.py). One thing differs: for an odd width
+Lucid keeps one frequency more, makes an image one pixel wider and cuts it; here the inverse transform has the odd
+width itself.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Key
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Complex, Float, Key
+
+from jaxviz.errors import ConfigError
+
+Preprocess = Callable[[Any], Any]  # RGB in [0, 255], (..., 3) -> model space
+
+# Lucid, color.py, color_correlation_svd_sqrt: a square root of the correlation of ImageNet's colours. Row: red, green,
+# blue; column: brightness, blue against yellow, green against magenta.
+COLOUR_ROOT = np.array([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+COLOUR_MATRIX = COLOUR_ROOT / np.linalg.norm(COLOUR_ROOT, axis=0).max()  # as there: the longest column has length 1
+FOURIER_SD = 0.01  # Lucid, spatial.py, fft_image: standard deviation of the parameters at the start
+FOURIER_DIVISOR = 4.0  # Lucid, spatial.py, fft_image: what the image is divided by; a constant without explanation
+MACO_SD = 1.0  # Xplique, preconditioning.py, init_maco_buffer: standard deviation of the phases at the start
+STD_EPSILON = 1e-5  # Xplique, preconditioning.py, maco_image_parametrization: added to each standard deviation
+SMALLEST_VARIANCE = 1e-12  # ours: the square root has no gradient at 0; below STD_EPSILON squared
 
 
+@runtime_checkable
+class Parameterization(Protocol):
+    """What every parameterization has; one with `is_rgb` has `to_rgb` and `preprocess` too."""
+
+    name: ClassVar[str]
+    is_rgb: ClassVar[bool]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """The parameters that one image starts with."""
+
+    def to_image(self, parameters: Any) -> Float[Array, "height width 3"]:
+        """The image in model space."""
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["size", "initial_range"])
 @dataclass(frozen=True)
 class Pixel:
-    """The pixels themselves, starting uniform in [-initial_range, initial_range)."""
+    """The pixels themselves, in model space, starting uniform in [-initial_range, initial_range)."""
 
+    size: tuple[int, int]
     initial_range: float
     name: ClassVar[str] = "pixel"
+    is_rgb: ClassVar[bool] = False
 
-    def init(self, key: Key[Array, ""], size: tuple[int, int]) -> Float[Array, "height width 3"]:
+    def init(self, key: Key[Array, ""]) -> Float[Array, "height width 3"]:
         """Uniform noise."""
-        return jax.random.uniform(key, (*size, 3), minval=-self.initial_range, maxval=self.initial_range)
+        return jax.random.uniform(key, (*self.size, 3), minval=-self.initial_range, maxval=self.initial_range)
 
     def to_image(self, parameters: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:
         """The image is its parameters."""
         return parameters
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["size", "preprocess", "decay_power", "sd"])
+@dataclass(frozen=True)
+class Fourier:
+    """A spectrum scaled like that of natural images, in decorrelated colours, squashed to RGB (Lucid's fft_image).
+
+    The parameters are the real and the imaginary parts. What they are multiplied by falls with the frequency f (cycles
+    per pixel) as 1 / max(f, 1 / max(height, width)) ** decay_power, so that a step of equal size in all of them changes
+    coarse structure most; the sigmoid keeps every colour valid.
+    """
+
+    size: tuple[int, int]
+    preprocess: Preprocess
+    decay_power: float = 1.0
+    sd: float = FOURIER_SD
+    name: ClassVar[str] = "fourier"
+    is_rgb: ClassVar[bool] = True
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, "2 3 height frequencies"]:
+        """Normal noise; the image starts nearly grey."""
+        return self.sd * jax.random.normal(key, (2, 3, *_spectrum_size(self.size)))
+
+    def to_rgb(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
+        """The image as RGB in [0, 1]."""
+        height, width = self.size
+        scale = np.sqrt(width * height) * _inverse_frequencies(self.size) ** self.decay_power / FOURIER_DIVISOR
+        real, imaginary = parameters * scale.astype(np.float32)
+        return _to_valid_rgb(_inverse_rfft2(lax.complex(real, imaginary), self.size))
+
+    def to_image(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
+        """The image in model space."""
+        return _to_model_space(self.to_rgb(parameters), self.preprocess)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["magnitude"], meta_fields=["size", "preprocess"])
+@dataclass(frozen=True)
+class Maco:
+    """The magnitudes of natural images' spectra, fixed, and the phases, which are optimised.
+
+    Source: MaCo (Fel et al. 2023, arXiv:2306.06805), in the form that its authors' code has (Xplique,
+    preconditioning.py, maco_image_parametrization): the phases are standardised, then the image is, over all channels.
+    With the spread of the phases held at 1, the larger the parameters have grown the less a step turns them. That
+    spread is one budget for all frequencies, and a photograph's important ones can take what they need of it: one with
+    this spectrum and contrast was fitted to a mean error of 0.003 (96 px, 1,500 steps), though its own phases have the
+    standard deviation 1.8.
+
+    magnitude: of the decorrelated channels, in the layout of `np.fft.rfft2(channels, axes=(0, 1))`; only its shape
+    over the frequencies counts, because the image is standardised. None: the 1/f law of natural images, 0 at frequency
+    0, the same for the three channels. It is the same because Lucid's colour matrix is a square root A of natural
+    images' colour covariance A A^T: channels that it maps to such colours have equal variance, and the lengths of its
+    columns (1 : 0.28 : 0.13) carry the spread of brightness and of the two colour contrasts. The authors use the mean
+    spectrum of ImageNet; 1/f is our choice, since it needs no data.
+    """
+
+    size: tuple[int, int]
+    preprocess: Preprocess
+    magnitude: Any = None  # Float[Array, "height frequencies 3"] | None; not checked here, where JAX puts other leaves
+    name: ClassVar[str] = "maco"
+    is_rgb: ClassVar[bool] = True
+
+    def init(self, key: Key[Array, ""]) -> Float[Array, "3 height frequencies"]:
+        """Normal noise, in radians."""
+        return MACO_SD * jax.random.normal(key, (3, *_spectrum_size(self.size)))
+
+    def to_rgb(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
+        """The image as RGB in [0, 1].
+
+        Raises:
+            ConfigError: `magnitude` has another shape than the size asks for.
+        """
+        phase, magnitude = _standardise(parameters), self._magnitude()
+        spectrum = lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
+        return _to_valid_rgb(_standardise(_inverse_rfft2(spectrum, self.size)))
+
+    def to_image(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
+        """The image in model space."""
+        return _to_model_space(self.to_rgb(parameters), self.preprocess)
+
+    def _magnitude(self) -> Float[Array, "channels height frequencies"]:
+        if self.magnitude is None:
+            law = _inverse_frequencies(self.size)
+            law[0, 0] = 0.0
+            return jnp.asarray(law[None], jnp.float32)
+        expected = (*_spectrum_size(self.size), 3)
+        if jnp.shape(self.magnitude) != expected:
+            raise ConfigError(
+                f"magnitude has the shape {jnp.shape(self.magnitude)}, but size {self.size} needs {expected}: height, "
+                f"width // 2 + 1, 3. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave it out"
+            )
+        return jnp.moveaxis(jnp.asarray(self.magnitude, jnp.float32), -1, 0)
+
+
+def _spectrum_size(size: tuple[int, int]) -> tuple[int, int]:
+    height, width = size
+    return height, width // 2 + 1
+
+
+def _inverse_frequencies(size: tuple[int, int]) -> Float[np.ndarray, "height frequencies"]:
+    """1 / frequency in pixels per cycle; at frequency 0 and below one cycle per image, the longer side."""
+    height, width = size
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
+    inverse: np.ndarray = 1.0 / np.maximum(frequencies, 1.0 / max(height, width))
+    return inverse
+
+
+def _inverse_rfft2(
+    spectrum: Complex[Array, "3 height frequencies"], size: tuple[int, int]
+) -> Float[Array, "3 height width"]:
+    """NumPy's irfft2 on every platform.
+
+    The frequencies 0 and width / 2 along x hold each value twice, at y and -y, and parameters need not agree there.
+    NumPy takes the mean of the one and the other's conjugate; cuFFT does not, nor did JAX on a GPU before 0.10 (its
+    issue 29325). So the mean is taken here.
+    """
+    width = size[1]
+    columns = [_hermitian(spectrum[..., :1]), spectrum[..., 1 : (width + 1) // 2]]
+    if width % 2 == 0:
+        columns.append(_hermitian(spectrum[..., width // 2 :]))
+    return jnp.fft.irfft2(jnp.concatenate(columns, axis=-1), s=size)
+
+
+def _hermitian(column: Complex[Array, "3 height 1"]) -> Complex[Array, "3 height 1"]:
+    at_minus_y = jnp.concatenate([column[:, :1], jnp.flip(column[:, 1:], axis=1)], axis=1)
+    return (column + at_minus_y.conj()) / 2
+
+
+def _standardise(x: Float[Array, "3 rows columns"]) -> Float[Array, "3 rows columns"]:
+    """Mean 0 and standard deviation 1 over everything."""
+    centred = x - x.mean()
+    std = jnp.sqrt(jnp.maximum((centred * centred).mean(), SMALLEST_VARIANCE))
+    return centred / (std + STD_EPSILON)
+
+
+def _to_valid_rgb(channels: Float[Array, "3 height width"]) -> Float[Array, "height width 3"]:
+    """Decorrelated channels -> colours -> sigmoid, on whole planes: as a product with a 3 x 3 matrix it is slow."""
+    planes = [sum(float(weight) * channels[i] for i, weight in enumerate(row)) for row in COLOUR_MATRIX]
+    return jnp.moveaxis(jax.nn.sigmoid(jnp.stack(planes)), 0, -1)
+
+
+def _to_model_space(rgb: Float[Array, "height width 3"], preprocess: Preprocess) -> Float[Array, "height width 3"]:
+    image: Array = preprocess(255.0 * rgb)
+    return image

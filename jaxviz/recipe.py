@@ -6,7 +6,8 @@ filters, the number of devices, timings and versions are not part of a recipe.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,6 +27,7 @@ class Recipe:
     objective: str
     config: dict[str, Any]
     batch_size: int
+    replicas: int = 1  # that ascend together; more than 1 only where the objective couples them
     initial_images_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -49,8 +51,8 @@ class Recipe:
         )
         if not (all(isinstance(text, str) for text in texts) and isinstance(recipe.config, dict)):
             raise TypeError("a recipe's names are texts and its config is a table")
-        if not isinstance(recipe.batch_size, int) or recipe.batch_size < 1:
-            raise TypeError("a recipe's batch size is a number above 0")
+        if not all(isinstance(count, int) and count > 0 for count in (recipe.batch_size, recipe.replicas)):
+            raise TypeError("a recipe's batch size and replicas are numbers above 0")
         return recipe
 
     def differences(self, other: Recipe) -> list[str]:
@@ -75,6 +77,9 @@ class Picture:
         history: what was optimised, before each step: float32 (steps,).
         status: `ok`, `dead` (the objective's own gradient was exactly zero at every step) or `nan`.
         recipe: what decided it.
+        replica: which of the filter's pictures, from 0.
+        attempt: how many attempts from other noise failed before this one.
+        snapshots: the picture after so many steps, where it was asked for.
     """
 
     filter_index: int
@@ -83,6 +88,9 @@ class Picture:
     history: Float32[np.ndarray, " steps"]
     status: Status
     recipe: Recipe
+    replica: int = 0
+    attempt: int = 0
+    snapshots: Mapping[int, UInt8[np.ndarray, "height width 3"]] = field(default_factory=dict)
 
 
 def _flat(values: dict[str, Any]) -> dict[str, Any]:

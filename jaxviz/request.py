@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -15,13 +15,19 @@ from jaxtyping import Float32
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError
 
+if TYPE_CHECKING:
+    from jaxviz.algebra import Objective
+
+LARGEST_REPLICAS = 1000
 DEFAULT_FILTERS = 64  # the seed's grid is 8 x 8
 
 Filters = Iterable[int] | Literal["all"] | None
 
 
-def check_request(layer: str, activation: tuple[int, ...], filters: Filters, config: RenderConfig) -> tuple[int, ...]:
-    """The filters to render, once they, the border and the image size suit the layer's activation.
+def check_request(
+    layer: str, activation: tuple[int, ...], filters: Filters, config: RenderConfig, objective: Objective
+) -> tuple[int, ...]:
+    """The filters to render, once they, the objective and the image size suit the layer's activation.
 
     `activation` is (height, width, channels) or (channels,) of one image. Raises FilterError or ConfigError.
     """
@@ -31,13 +37,8 @@ def check_request(layer: str, activation: tuple[int, ...], filters: Filters, con
             f"image_size (--size) {size} leaves an empty activation {activation} at layer {layer!r}; "
             "give a larger --size"
         )
-    border = config.activation_border
-    if len(activation) == 3 and border and min(activation[:2]) <= 2 * border:
-        raise ConfigError(
-            f"activation_border {border} leaves nothing of the {activation[0]}x{activation[1]} map of layer {layer!r} "
-            f"at --size {size}; give --activation-border {(min(activation[:2]) - 1) // 2} or less"
-        )
-    return _checked_filters(filters, activation[-1], layer)
+    objective.check(activation, layer)
+    return _checked_filters(filters, objective.choices(activation[-1]), layer)
 
 
 def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, ...]:
@@ -62,8 +63,34 @@ def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, 
     return chosen
 
 
+def check_replicas(replicas: Any) -> None:
+    """Raise ConfigError unless it is a number of pictures of one filter."""
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= LARGEST_REPLICAS:
+        raise ConfigError(f"replicas (--replicas) {replicas!r} is not a whole number from 1 to {LARGEST_REPLICAS}")
+
+
+def checked_snapshots(snapshots: Any, config: RenderConfig) -> tuple[int, ...]:
+    """Steps after which a picture is kept, ascending and distinct. Raises ConfigError."""
+    try:
+        steps = tuple(sorted({operator.index(step) for step in snapshots}))
+    except TypeError as error:
+        raise ConfigError(f"snapshots (--snapshots) {snapshots!r} are not steps, such as (1, 8, 32)") from error
+    outside = [step for step in steps if not 0 <= step <= config.steps]
+    if outside:
+        raise ConfigError(
+            f"snapshots (--snapshots) {outside[0]} is out of range; with {config.steps} steps it is 0 (the start) "
+            f"to {config.steps}. Give other snapshots or more --steps"
+        )
+    return steps
+
+
 def checked_images(initial_images: Any, count: int, config: RenderConfig) -> Float32[np.ndarray, "count h w 3"]:
     """Starting images as float32, when there are `count` of them of the configured size. Raises ConfigError."""
+    if config.parameterization != "pixel":
+        raise ConfigError(
+            f"initial_images are pixels; parameterization {config.parameterization!r} does not start from an image. "
+            "Give parameterization='pixel', or leave them away"
+        )
     images_given = np.asarray(initial_images, np.float32)
     expected = (count, *config.size, 3)
     if images_given.shape != expected:

@@ -1,65 +1,77 @@
 """Pictures on disk: OUT/<model>/<layer>/<label>/<filter:04d>.png, grid.png and layer.json.
 
-Each PNG carries its own provenance (recipe, filter, score, status, version) in a text chunk `jaxviz`, so the
-pictures are the truth: what is done is read from them, and layer.json and the grid are made from them and
-always describe the whole folder. A folder holds one recipe. No jax here.
+Each PNG carries its own provenance (provenance.py), so the pictures are the truth: what is done is read from them, and
+layer.json, the grid and its animation are made from them and always describe the whole folder. A folder holds one
+recipe. No jax here.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, PngImagePlugin
 
 import jaxviz
 from jaxviz import images
+from jaxviz.animation import animation_bytes
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, write_atomically
+from jaxviz.provenance import (
+    PICTURE_NAME,
+    SCHEMA,
+    Key,
+    Saved,
+    number,
+    picture_bytes,
+    picture_name,
+    png_bytes,
+    read_picture,
+    read_saved,
+)
 from jaxviz.recipe import STATUSES, Picture, Recipe
 
-SCHEMA = 1
-CHUNK = "jaxviz"
-PNG_START = b"\x89PNG\r\n\x1a\n"
-PNG_END = b"IEND\xaeB`\x82"  # the last chunk of every whole PNG, with its checksum
-PICTURE_NAME = re.compile(r"\d{4,}\.png")
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
+JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a finished picture file says of itself."""
+@runtime_checkable
+class Judge(Protocol):
+    """Puts pictures beside natural images; `natural` says in JSON values which ones."""
 
-    filter_index: int
-    score: float
-    status: str
-    recipe: Recipe
+    natural: dict[str, Any] | None
+
+    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[dict[str, Any]]:
+        """For each picture the values of `JUDGED`."""
 
 
 @dataclass
 class LayerFolder:
-    """One layer's folder, opened for one recipe; `done` is what it holds of that recipe."""
+    """One layer's folder, opened for one recipe; `done` is what it holds of that recipe, by (filter, replica)."""
 
     path: Path
     label: str
     recipe: Recipe
-    done: dict[int, Saved]
+    done: dict[Key, Saved]
+    snapshots: tuple[int, ...]
+    entries: list[dict[str, Any]]  # of layer.json, one for each picture, once finished
     _stale: list[Path]  # another recipe's files, removed when the first new picture is written
-    _written: int = 0
+    _written: set[Key]
 
     @classmethod
-    def open(cls, out: str | Path, recipe: Recipe, *, label: str, overwrite: bool = False) -> LayerFolder:
+    def open(
+        cls, out: str | Path, recipe: Recipe, *, label: str, overwrite: bool = False, snapshots: Iterable[int] = ()
+    ) -> LayerFolder:
         """Look at the folder and make sure that it may be written to.
+
+        A picture that lacks one of the snapshots, steps, is not done.
 
         Raises:
             OutputFolderError: it holds pictures of another recipe or of unknown origin (unless `overwrite`),
@@ -67,71 +79,125 @@ class LayerFolder:
             StorageError: it cannot be read or written.
         """
         path = folder_path(out, recipe.model, recipe.layer, label)
-        done, foreign = _inspect(path, recipe)
-        if foreign and not overwrite:
-            file, reason = next(iter(foreign.items()))
+        contents = _inspect(path, recipe)
+        if contents.foreign and not overwrite:
+            file, reason = next(iter(contents.foreign.items()))
             raise OutputFolderError(
                 f"--out folder {path} holds pictures that this run would not make: {file.name}: {reason}. "
                 "Choose another label with --name LABEL, another --out, or replace them with --overwrite"
             )
         check_writable(path)
-        if overwrite:
-            done = {}
-        return cls(path, label, recipe, done, list(foreign))
+        wanted = tuple(sorted(set(snapshots)))
+        done = {} if overwrite else contents.with_snapshots(wanted)
+        return cls(path, label, recipe, done, wanted, [], list(contents.foreign), set())
 
     def write(self, picture: Picture) -> None:
-        """Write one picture; once the first one is safe, another recipe's are removed."""
-        file = self.path / f"{picture.filter_index:04d}.png"
-        write_atomically(file, _png_bytes(picture.picture, _provenance(picture)))
-        self._written += 1
+        """Write one picture, after its snapshots; once the first one is safe, another recipe's are removed."""
+        key = (picture.filter_index, picture.replica)
+        files = {self.path / picture_name(key, step): picture_bytes(picture, step) for step in picture.snapshots}
+        files[self.path / picture_name(key)] = picture_bytes(picture)
+        for file, content in files.items():
+            write_atomically(file, content)
+        self._written.add(key)
         for stale in self._stale:
-            if stale != file:
+            if stale not in files:
                 _remove(stale)
         self._stale = []
-        self.done[picture.filter_index] = Saved(picture.filter_index, picture.score, picture.status, picture.recipe)
+        self.done[key] = Saved(
+            picture.filter_index, picture.score, picture.status, picture.recipe, picture.replica, picture.attempt
+        )
 
     @property
     def untouched(self) -> bool:
         """Whether it still holds another recipe's pictures, which the first new one will replace."""
         return bool(self._stale)
 
-    def finish(self, *, device: str, timings: dict[str, float | None] | None = None, numbers: bool = False) -> None:
+    def finish(
+        self,
+        *,
+        device: str,
+        timings: dict[str, float | None] | None = None,
+        numbers: bool = False,
+        judge: Judge | None = None,
+        animate: str | None = None,
+    ) -> None:
         """Make grid.png and layer.json from all the pictures in the folder, unless they describe it already.
 
         Args:
             device: the device in words.
             timings: seconds and counts of this run.
             numbers: write filter numbers into the grid.
+            judge: what puts the pictures beside natural images; what an earlier run found is kept where it holds.
+            animate: "webp" or "gif": also grid.webp or grid.gif, from the snapshots that all pictures have.
         """
         if self._stale:
             return  # another recipe's folder, still whole
-        saved, _ = _inspect(self.path, self.recipe)
-        self.done = dict(sorted(saved.items()))
-        record = self._record(device, timings or {}, numbers)
-        if not self._written and self._is_described_by(record):
-            return
-        if self.done:
-            tiles = [_read_picture(self.path / f"{index:04d}.png") for index in self.done]
-            sheet = images.grid(tiles, numbers=list(self.done) if numbers else None)
-            write_atomically(self.path / "grid.png", _png_bytes(sheet, {"schema": SCHEMA, "kind": "grid"}))
-        write_atomically(self.path / "layer.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        contents = _inspect(self.path, self.recipe)
+        self.done = dict(sorted(contents.done.items()))
+        before = self._read_record()
+        record = self._record(device, timings or {}, numbers) | self._judged(before, judge)
+        self.entries = record["filters"]
+        if self._written or not self._is_described_by(before, record):
+            if self.done:
+                write_atomically(
+                    self.path / "grid.png", png_bytes(self._sheet(numbers), {"schema": SCHEMA, "kind": "grid"})
+                )
+            write_atomically(self.path / "layer.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+        if animate is not None and self.done:
+            steps = [step for step in contents.common_snapshots() if step in self.snapshots or not self.snapshots]
+            frames = [self._sheet(numbers, step) for step in steps] + [self._sheet(numbers)]
+            write_atomically(self.path / f"grid.{animate}", animation_bytes(frames, file_format=animate))
 
-    def _is_described_by(self, record: dict[str, Any]) -> bool:
-        """Whether the files that are there say what `record` does, but for how and when they were made."""
+    def _sheet(self, numbers: bool, step: int | None = None) -> np.ndarray:
+        tiles = [read_picture(self.path / picture_name(key, step)) for key in self.done]
+        return images.grid(tiles, numbers=[index for index, _ in self.done] if numbers else None)
+
+    def _read_record(self) -> dict[str, Any]:
+        """layer.json as it is; empty where there is none of this format and recipe."""
         try:
             there = json.loads((self.path / "layer.json").read_bytes())
         except (OSError, ValueError, RecursionError):
-            return False
-        same = isinstance(there, dict) and all(
-            there.get(key) == record[key] for key in ("schema", "recipe", "label", "filters", "grid")
+            return {}
+        same = (
+            isinstance(there, dict) and there.get("schema") == SCHEMA and there.get("recipe") == self.recipe.to_json()
         )
+        return there if same else {}
+
+    def _is_described_by(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
+        """Whether the files that are there say what `record` does, but for how and when they were made."""
+        same = all(before.get(key) == record[key] for key in ("label", "filters", "grid", "natural_images"))
         return same and (not self.done or (self.path / "grid.png").is_file())
 
-    def _record(self, device: str, timings: dict[str, float | None], numbers: bool) -> dict[str, Any]:
+    def _judged(self, before: dict[str, Any], judge: Judge | None) -> dict[str, Any]:
+        """The record's `filters`, with what is known of them beside natural images, and `natural_images`."""
+        natural = before.get("natural_images") if judge is None else judge.natural
+        known = {}
+        if natural is not None and natural == before.get("natural_images"):
+            known = {
+                (entry["filter_index"], entry["replica"]): {name: entry[name] for name in JUDGED}
+                for entry in before["filters"]
+                if entry["judged_score"] is not None
+            }
+        known = {key: values for key, values in known.items() if key in self.done and key not in self._written}
+        missing = [key for key, saved in self.done.items() if key not in known and saved.status == "ok"]
+        if judge is not None and missing:
+            pictures = [read_picture(self.path / picture_name(key)) for key in missing]
+            known |= dict(zip(missing, judge(pictures, [index for index, _ in missing]), strict=True))
         entries = [
-            {"filter_index": saved.filter_index, "score": _number(saved.score), "status": saved.status}
-            for saved in self.done.values()
+            {
+                "filter_index": saved.filter_index,
+                "replica": saved.replica,
+                "score": number(saved.score),
+                "status": saved.status,
+                "attempt": saved.attempt,
+            }
+            | known.get(key, dict.fromkeys(JUDGED))
+            for key, saved in self.done.items()
         ]
+        return {"filters": entries, "natural_images": natural}
+
+    def _record(self, device: str, timings: dict[str, float | None], numbers: bool) -> dict[str, Any]:
+        statuses = [saved.status for saved in self.done.values()]
         return {
             "schema": SCHEMA,
             "model": self.recipe.model,
@@ -139,9 +205,8 @@ class LayerFolder:
             "label": self.label,
             "weights_sha256": self.recipe.weights_sha256,
             "recipe": self.recipe.to_json(),
-            "counts": {status: sum(entry["status"] == status for entry in entries) for status in STATUSES},
-            "filters": entries,
-            "grid": {"columns": images.grid_columns(len(entries)), "numbers": numbers},
+            "counts": {status: statuses.count(status) for status in STATUSES},
+            "grid": {"columns": images.grid_columns(len(statuses)), "numbers": numbers},
             "timings": timings,
             "device": device,
             "versions": {"jaxviz": jaxviz.__version__} | {name: metadata.version(name) for name in RECORDED_PACKAGES},
@@ -167,50 +232,39 @@ def recorded_batch_size(path: Path) -> int | None:
     return None
 
 
-def read_saved(file: Path) -> Saved | str:
-    """The provenance of a picture file, or in words why it has none; a damaged file is "damaged"."""
-    try:
-        content = file.read_bytes()
-        if not content.startswith(PNG_START[: len(content)]):
-            return "it is no PNG file"
-        if PNG_END not in content:  # Pillow forgives a missing end; a whole file has it, something may follow
-            return "damaged"
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            text = getattr(image, "text", {}).get(CHUNK)
-    except Image.DecompressionBombError:
-        return "it is larger than any picture"
-    except (OSError, SyntaxError, ValueError):
-        return "damaged"
-    if text is None:
-        return "it was not made by jaxviz"
-    try:
-        values = json.loads(text)
-        if values["schema"] != SCHEMA:
-            return f"it was written in format {values['schema']}, this jaxviz reads {SCHEMA}"
-        score = math.nan if values["score"] is None else float(values["score"])
-        return Saved(int(values["filter_index"]), score, str(values["status"]), Recipe.from_json(values["recipe"]))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return "its provenance cannot be read"
+@dataclass
+class _Contents:
+    """Finished pictures of a recipe, the steps of their snapshots, and files of another origin with the reason."""
+
+    done: dict[Key, Saved]
+    snapshots: dict[Key, set[int]]
+    foreign: dict[Path, str]
+
+    def with_snapshots(self, steps: Sequence[int]) -> dict[Key, Saved]:
+        return {key: saved for key, saved in self.done.items() if self.snapshots.get(key, set()).issuperset(steps)}
+
+    def common_snapshots(self) -> list[int]:
+        return sorted(set.intersection(*(self.snapshots.get(key, set()) for key in self.done)))
 
 
-def _inspect(path: Path, recipe: Recipe) -> tuple[dict[int, Saved], dict[Path, str]]:
-    """(finished pictures of this recipe, files of another origin and why); damaged files are in neither."""
-    done: dict[int, Saved] = {}
-    foreign: dict[Path, str] = {}
+def _inspect(path: Path, recipe: Recipe) -> _Contents:
+    """What is in a folder; damaged files are nowhere."""
+    contents = _Contents({}, {}, {})
     for file in _picture_files(path):
         saved = read_saved(file)
         if isinstance(saved, Saved):
             differences = recipe.differences(saved.recipe)
             if differences:
-                foreign[file] = "; ".join(differences)
-            elif file.name == f"{saved.filter_index:04d}.png":
-                done[saved.filter_index] = saved
+                contents.foreign[file] = "; ".join(differences)
+            elif file.name != picture_name(saved.key, saved.step):
+                contents.foreign[file] = f"it is {picture_name(saved.key, saved.step)}"
+            elif saved.step is None:
+                contents.done[saved.key] = saved
             else:
-                foreign[file] = f"it is filter {saved.filter_index}"
+                contents.snapshots.setdefault(saved.key, set()).add(saved.step)
         elif saved != "damaged":
-            foreign[file] = saved
-    return done, foreign
+            contents.foreign[file] = saved
+    return contents
 
 
 def _picture_files(path: Path) -> list[Path]:
@@ -229,39 +283,11 @@ def _picture_files(path: Path) -> list[Path]:
     return files
 
 
-def _provenance(picture: Picture) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "filter_index": picture.filter_index,
-        "score": _number(picture.score),
-        "status": picture.status,
-        "recipe": picture.recipe.to_json(),
-        "version": jaxviz.__version__,
-    }
-
-
-def _png_bytes(picture: UInt8[np.ndarray, "height width 3"], provenance: dict[str, Any]) -> bytes:
-    info = PngImagePlugin.PngInfo()
-    info.add_text(CHUNK, json.dumps(provenance, allow_nan=False))
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
-def _read_picture(file: Path) -> UInt8[np.ndarray, "height width 3"]:
-    with Image.open(file) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 def _remove(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
         raise StorageError(f"cannot remove {file}: {error.strerror or error}; choose another --out") from error
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _file_name(name: str) -> str:

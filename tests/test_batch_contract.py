@@ -74,9 +74,10 @@ def test_filters_start_from_different_noise(toy_model, config):
     from jaxviz import ascent
     from jaxviz.parameterizations import Pixel
 
-    starts = ascent.initial_parameters(
-        np.uint32(0), np.array([0, 1, 2], np.int32), parameterization=Pixel(0.125), size=(32, 40)
+    keys = ascent.unit_keys(
+        np.uint32(0), np.arange(3, dtype=np.int32), np.zeros((3, 1), np.int32), np.zeros(3, np.int32)
     )
+    starts = ascent.initial_parameters(keys, Pixel((32, 40), 0.125))[:, 0]
     assert starts.shape == (3, 32, 40, 3)
     assert float(np.abs(starts).max()) <= 0.125
     assert float(np.std(starts)) == pytest.approx(0.25 / np.sqrt(12), rel=0.02)

@@ -11,7 +11,7 @@ import pytest
 
 from jaxviz import RenderConfig, ascent, batch_size, devices, iter_render, render_layer
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.render import plan_render
+from jaxviz.plan import plan_render
 
 GIB = 2**30
 AUTO = RenderConfig.keras(image_size=64, crop=7, steps=2)

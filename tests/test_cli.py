@@ -39,7 +39,7 @@ from jaxviz import batch_size, cli, images, render
 from jaxviz.cli import app, parse_filters
 from jaxviz.errors import FilterError
 from jaxviz.models import architecture
-from jaxviz.storage import Saved, read_saved
+from jaxviz.provenance import Saved, read_saved
 
 COMMANDS = typer.main.get_command(app).commands
 OPTIONS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]

@@ -13,6 +13,7 @@ import pytest
 from jaxviz import RenderConfig, ascent, render_layer
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
+from jaxviz.scoring import affine_head, unit_scores
 
 # One step's gradient, relative L2: the same products in another order, and ReLU masks that rounding flips.
 GRADIENT_TOLERANCE = 1e-3
@@ -30,16 +31,14 @@ class PlainForward:
 
 
 def arguments(model, layer, *, forward=None, size=64, batch=2, steps=3):
-    parameterization = Pixel(0.125)
+    parameterization = Pixel((size, size), 0.125)
     indices = jnp.arange(batch, dtype=jnp.int32)
-    start = ascent.initial_parameters(jnp.uint32(0), indices, parameterization=parameterization, size=(size, size))
-    mesh = ascent.batch_mesh(jax.local_devices()[:1])
+    keys = ascent.unit_keys(jnp.uint32(0), indices, jnp.zeros((batch, 1), jnp.int32), jnp.zeros(batch, jnp.int32))
+    start = ascent.initial_parameters(keys, parameterization)
     run, weights = ascent.bind(forward or model.forward, model.weights, layer, platform="cpu")
-    static = {"forward": run, "layer": layer, "objective": Channel(), "mesh": mesh}
-    return (weights, indices, start, jnp.float32(10)), static | {
-        "parameterization": parameterization,
-        "steps": steps,
-    }
+    loop = ascent.Loop(forward=run, layer=layer, steps=steps, mesh=ascent.batch_mesh(jax.local_devices()[:1]))
+    numbers = ascent.Numbers(jnp.float32(10))
+    return (weights, indices, keys, start, numbers, Channel(), parameterization), {"loop": loop}
 
 
 def slow_operations(text: str) -> tuple[int, list[str]]:
@@ -91,7 +90,7 @@ def test_fast_path_takes_the_step_of_plain_autodiff(request, fixture, layer):
     plain_positional, plain_static = arguments(model, layer, steps=1, forward=PlainForward(model.forward))
     plain = ascent.compiled("cpu")(*plain_positional, **plain_static)
     np.testing.assert_allclose(fast.history, plain.history, rtol=1e-5, atol=1e-5)
-    for image, expected, start in zip(fast.images, plain.images, positional[2], strict=True):
+    for image, expected, start in zip(fast.images, plain.images, positional[3], strict=True):
         error = jnp.linalg.norm(image - expected) / jnp.linalg.norm(expected - start)
         assert float(error) <= GRADIENT_TOLERANCE
 
@@ -147,6 +146,12 @@ def test_bind_keeps_only_the_weights_that_the_layer_needs(resnet):
     assert set(prepared) == {"conv1_conv", "conv2_block1_preact_bn", "conv2_block1_1_conv"}
 
 
+def scored(forward, weights, layer, objective, image):
+    """The score of one image, the way that `ascend` computes it."""
+    head = affine_head(forward, weights, layer, objective, jnp.int32(5), image.shape[:2])
+    return unit_scores(forward, weights, layer, objective, jnp.int32(5), head, image[None, None])[0]
+
+
 class ActivationWay:
     """A forward pass that hides that its target is affine in a layer below it."""
 
@@ -179,11 +184,7 @@ def test_target_that_is_never_computed_gives_the_scores_and_gradients_of_its_act
     image = jax.random.uniform(jax.random.key(0), (64, 64, 3))
     scores = [
         jax.jit(
-            jax.value_and_grad(
-                lambda image, forward=forward: ascent._scorer(
-                    forward, weights, layer, Channel(border), jnp.int32(5), (1, 64, 64, 3)
-                )(image)
-            )
+            jax.value_and_grad(lambda image, forward=forward: scored(forward, weights, layer, Channel(border), image))
         )(image)
         for forward in (run, ActivationWay(run))
     ]
@@ -197,7 +198,7 @@ def test_loop_holds_no_product_for_an_affine_target(resnet):
     positional, static = arguments(resnet, "conv2_block1_1_conv")
     products, _ = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
     assert products == 2
-    static["forward"] = ActivationWay(static["forward"])
+    static["loop"] = dataclasses.replace(static["loop"], forward=ActivationWay(static["loop"].forward))
     products, _ = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
     assert products > 2
 

@@ -154,7 +154,7 @@ def test_bad_filters_are_refused(toy_model, small, filters):
 
 
 def test_default_filters_are_the_first_64_cut_to_the_layer(toy_model, lite0, small):
-    from jaxviz.render import plan_render
+    from jaxviz.plan import plan_render
 
     assert plan_render(toy_model, "conv_a", None, small).filters == tuple(range(8))
     assert plan_render(lite0, "block5_2_expand_conv", None, small).filters == tuple(range(64))

@@ -24,8 +24,9 @@ import jaxviz
 from jaxviz import Model, RenderConfig, images
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, write_atomically
+from jaxviz.provenance import Saved, read_saved
 from jaxviz.recipe import Picture, Recipe
-from jaxviz.storage import LayerFolder, Saved, folder_path, read_saved, recorded_batch_size
+from jaxviz.storage import LayerFolder, folder_path, recorded_batch_size
 
 WEIGHTS_SHA256 = "ab" * 32
 RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", "channel", RenderConfig.keras(steps=4).numbers(), batch_size=2)
@@ -93,7 +94,7 @@ def test_files_lie_under_model_layer_and_label(tmp_path: Path) -> None:
 
 def test_filter_number_beyond_four_digits_is_read_back(tmp_path: Path) -> None:
     fill(tmp_path, picture(12345))
-    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [12345]
+    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [(12345, 0)]
 
 
 def test_png_holds_the_pictures_pixels(tmp_path: Path) -> None:
@@ -108,8 +109,10 @@ def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
         "schema": 1,
         "recipe": RECIPE.to_json(),
         "filter_index": 3,
+        "replica": 0,
         "score": 3.5,
         "status": "ok",
+        "attempt": 0,
         "version": jaxviz.__version__,
     }
 
@@ -130,7 +133,18 @@ def test_saved_picture_is_read_back_with_its_status(tmp_path: Path, status: str)
 @pytest.mark.parametrize("score", [float("inf"), float("-inf"), float("nan")])
 def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float) -> None:
     folder = fill(tmp_path, picture(0, status="nan", score=score))
-    assert layer_json(folder)["filters"] == [{"filter_index": 0, "score": None, "status": "nan"}]
+    assert layer_json(folder)["filters"] == [
+        {
+            "filter_index": 0,
+            "replica": 0,
+            "score": None,
+            "status": "nan",
+            "attempt": 0,
+            "judged_score": None,
+            "percentile": None,
+            "rank": None,
+        }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +200,7 @@ def test_grid_shows_the_whole_folder_after_a_second_call(tmp_path: Path) -> None
 
 def test_finished_pictures_of_the_same_recipe_are_found(tmp_path: Path) -> None:
     fill(tmp_path, picture(1), picture(4))
-    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [1, 4]
+    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [(1, 0), (4, 0)]
 
 
 def test_opening_changes_no_file(tmp_path: Path) -> None:
@@ -313,7 +327,7 @@ def test_png_without_provenance_is_foreign(tmp_path: Path) -> None:
 def test_renamed_png_is_foreign(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(1))
     (folder.path / "0001.png").rename(folder.path / "0002.png")
-    with pytest.raises(OutputFolderError, match=r"0002\.png: it is filter 1"):
+    with pytest.raises(OutputFolderError, match=r"0002\.png: it is 0001\.png"):
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
@@ -425,7 +439,7 @@ def test_truncated_png_is_done_again(tmp_path: Path, kept: float) -> None:
     file = folder.path / "0001.png"
     whole = file.read_bytes()
     file.write_bytes(whole[: int(len(whole) * kept)])
-    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [2]
+    assert list(LayerFolder.open(tmp_path, RECIPE, label="keras").done) == [(2, 0)]
 
 
 def test_png_truncated_anywhere_never_counts_as_done(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmarks.contestants import Climb, Prepared, UnavailableError
 from benchmarks.contestants.compile_clock import CompileClock
 from benchmarks.settings import INITIAL_RANGE, Task
 from jaxviz.errors import ConfigError
-from jaxviz.render import plan_render
+from jaxviz.plan import plan_render
 
 
 class Jaxviz:

@@ -26,6 +26,7 @@ from jaxviz.models.graph import Graph
 from jaxviz.models.model import Model
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
+from jaxviz.scoring import Forward
 
 SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
 
@@ -40,9 +41,9 @@ class Bench:
     mesh: Mesh
     weights: Any  # on every device
     step_size: jax.Array
-    _bound: dict[tuple[str, str], tuple[ascent.Forward, Any]] = field(default_factory=dict)
+    _bound: dict[tuple[str, str], tuple[Forward, Any]] = field(default_factory=dict)
 
-    def bound(self, layer: str, dtype: str) -> tuple[ascent.Forward, Any]:
+    def bound(self, layer: str, dtype: str) -> tuple[Forward, Any]:
         """The network up to a layer on its fast path and its weights; those of one layer are kept at a time."""
         if (layer, dtype) not in self._bound:
             for key in [key for key in self._bound if key[0] != layer]:
@@ -95,22 +96,15 @@ def compile_program(bench: Bench, row: Row) -> Program:
     channels = bench.graph.by_name[row.layer].channels
     forward, _ = bench.bound(row.layer, row.dtype)
     arguments = arguments_of(bench, row, _filters(row, channels))
-    options = {
-        "forward": forward,
-        "layer": row.layer,
-        "objective": Channel(),
-        "parameterization": _parameterization(),
-        "steps": settings.steps,
-        "mesh": bench.mesh,
-    }
+    loop = ascent.Loop(forward=forward, layer=row.layer, steps=settings.steps, mesh=bench.mesh)
     started = time.perf_counter()
-    compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, **options).compile()
+    compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, loop=loop).compile()
     compile_s = time.perf_counter() - started
     scored = min(SCORED_FILTERS, channels)
     scores: list[float] = []
     for first in range(0, scored, row.images_per_call):  # the first call is the warm-up
         result = compiled(*arguments_of(bench, row, _filters(row, channels, first)))
-        scores += np.asarray(result.scores).tolist()
+        scores += np.asarray(result.scores)[:, 0].tolist()
     mean = sum(scores[:scored]) / scored
     peak = machine.peak_memory(list(bench.mesh.devices.flat))
     row = replace(
@@ -136,13 +130,14 @@ def timed_call(bench: Bench, program: Program) -> tuple[float, float]:
 
 
 def arguments_of(bench: Bench, row: Row, filters: np.ndarray) -> tuple[Any, ...]:
-    """Weights, filters and starting images, all on their devices and ready."""
+    """Weights, filters, keys, starting images, numbers, all on their devices and ready."""
     indices = jax.device_put(filters, bench.images)
-    starts = ascent.initial_parameters(
-        jnp.uint32(bench.settings.seed), indices, parameterization=_parameterization(), size=bench.settings.size
-    )
+    alone = jax.device_put(np.zeros((len(filters), 1), np.int32), bench.images)  # each filter's replica 0
+    keys = ascent.unit_keys(jnp.uint32(bench.settings.seed), indices, alone, alone[:, 0])
+    parameterization = Pixel(bench.settings.size, RenderConfig.keras().initial_range)
+    starts = jax.device_put(ascent.initial_parameters(keys, parameterization), bench.images)
     _, weights = bench.bound(row.layer, row.dtype)
-    arguments = (weights, indices, jax.device_put(starts, bench.images), bench.step_size)
+    arguments = (weights, indices, keys, starts, ascent.Numbers(bench.step_size), Channel(), parameterization)
     return jax.block_until_ready(arguments)  # type: ignore[no-any-return]
 
 
@@ -155,7 +150,3 @@ def precision(bench: Bench, dtype: str) -> str:
 def _filters(row: Row, channels: int, first: int = 0) -> np.ndarray:
     """One call's filters: as many as it has images, starting again when the layer has no more."""
     return (np.arange(first, first + row.images_per_call) % channels).astype(np.int32)
-
-
-def _parameterization() -> Pixel:
-    return Pixel(RenderConfig.keras().initial_range)

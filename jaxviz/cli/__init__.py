@@ -15,8 +15,7 @@ import typer
 import jaxviz
 from jaxviz import models as registry
 from jaxviz.cli import bench, render
-from jaxviz.cli.options import Json, ModelName, Size, parse_size
-from jaxviz.cli.render import parse_filters
+from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
 

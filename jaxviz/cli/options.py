@@ -6,12 +6,16 @@ Text in, values out; what is no value of the option is a ConfigError that says w
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from jaxviz.config import RenderConfig
-from jaxviz.errors import ConfigError
+from jaxviz.errors import ConfigError, FilterError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
@@ -26,6 +30,77 @@ def parse_size(text: str) -> tuple[int, int]:
     if not NUMBER.fullmatch(height) or (cross and not NUMBER.fullmatch(width)):
         raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
     return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
+
+
+def parse_filters(text: str) -> list[int] | Literal["all"]:
+    """The value of --filters: "all", or numbers and inclusive ranges, sorted and without duplicates.
+
+    Raises:
+        FilterError: anything else.
+    """
+    if text.strip() == "all":
+        return "all"
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
+                "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
+            )
+        low, high = int(first), int(last or first)
+        if low > high:
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
+            )
+        numbers.update(range(low, high + 1))
+    return sorted(numbers)
+
+
+def parse_transforms(text: str) -> list[tuple[str | float, ...]]:
+    """The value of --transforms: names and numbers; what they mean is left to transforms.py."""
+    if text.strip() == "none":
+        return []
+    return [_parse_transform(part.strip(), text) for part in text.split(",")]
+
+
+def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:
+    name, *numbers = part.split(":")
+    try:
+        if not name:
+            raise ValueError
+        return name, *(float(number) if set(number) & set(".e") else int(number) for number in numbers)
+    except ValueError:
+        raise ConfigError(
+            f"--transforms {text!r}: {part!r} is no transform with numbers. Type for example: "
+            "--transforms pad:12,jitter:8,scale:0.9:1.1,rotate:10,jitter:4 or --transforms none"
+        ) from None
+
+
+def parse_snapshots(text: str) -> list[int]:
+    """The value of --snapshots: steps."""
+    steps = [part.strip() for part in text.split(",")]
+    if not all(NUMBER.fullmatch(step) for step in steps):
+        raise ConfigError(f"--snapshots {text!r} is no list of steps. Type for example: --snapshots 1,8,32,128")
+    return [int(step) for step in steps]
+
+
+def read_vectors(file: Path) -> np.ndarray:
+    """The value of --vectors: a NumPy file."""
+    import numpy as np
+
+    try:
+        with file.open("rb") as opened:
+            vectors = np.load(opened, allow_pickle=False)
+    except OSError as error:
+        raise ConfigError(f"--vectors {str(file)!r} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ConfigError(
+            f"--vectors {str(file)!r} is no NumPy file of numbers; write one with np.save, (rows, channels)"
+        ) from error
+    if not isinstance(vectors, np.ndarray):
+        raise ConfigError(f"--vectors {str(file)!r} holds several arrays; write one with np.save, (rows, channels)")
+    return vectors
 
 
 def parse_batch_size(text: str) -> int | str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -27,6 +27,7 @@ Kind = Literal[
     "add",
     "identity",
     "global_avg_pool",
+    "dense",
     "dense_softmax",
 ]
 Padding = Literal["VALID", "SAME"]
@@ -76,6 +77,10 @@ class Graph:
                 needed.update(layer.inputs)
         return (layer for layer in self.layers if layer.name in needed)
 
+    def before_softmax(self) -> Graph:
+        """The same table, weights and names, with logits where there are class probabilities."""
+        return Graph(tuple(replace(row, kind="dense") if row.kind == "dense_softmax" else row for row in self.layers))
+
     def weight_shapes(self) -> dict[str, dict[str, tuple[int, ...]]]:
         """Shape of every weight array: {layer: {parameter: shape}}."""
         shapes = {layer.name: self._shapes_of(layer) for layer in self.layers}
@@ -117,7 +122,7 @@ class Graph:
         sizes = self.output_sizes(height, width)
         total = 0
         for layer in self.path_to(target):
-            if layer.kind in ("conv", "depthwise_conv", "dense_softmax"):
+            if layer.kind in ("conv", "depthwise_conv", "dense", "dense_softmax"):
                 cells = math.prod(sizes[layer.name])
                 in_channels = 1 if layer.kind == "depthwise_conv" else self.by_name[layer.inputs[0]].channels
                 total += cells * layer.kernel**2 * in_channels * layer.channels
@@ -128,7 +133,7 @@ class Graph:
             return {name: (layer.channels,) for name in ("gamma", "beta", "moving_mean", "moving_variance")}
         if layer.kind == "depthwise_conv":
             return {"kernel": (layer.kernel, layer.kernel, layer.channels)}
-        if layer.kind in ("conv", "dense_softmax"):
+        if layer.kind in ("conv", "dense", "dense_softmax"):
             in_channels = self.by_name[layer.inputs[0]].channels
             square = (layer.kernel, layer.kernel) if layer.kind == "conv" else ()
             shapes: dict[str, tuple[int, ...]] = {"kernel": (*square, in_channels, layer.channels)}

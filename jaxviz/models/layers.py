@@ -8,7 +8,7 @@ that weights are the plain dictionary {layer: {parameter: array}} everywhere els
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
@@ -18,6 +18,7 @@ from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
 
+from jaxviz.models import redirect as redirected_relus
 from jaxviz.models.convolution import PATHS, cpu
 from jaxviz.models.convolution.plain import Pads
 from jaxviz.models.graph import Graph, Layer
@@ -79,8 +80,8 @@ class BatchNorm(nnx.Module):
         return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
-class DenseSoftmax(nnx.Module):
-    """Fully connected layer, then softmax."""
+class Dense(nnx.Module):
+    """Fully connected layer."""
 
     def __init__(self, layer: Layer, shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:  # noqa: ARG002
         self.layer = nnx.static(layer)
@@ -88,13 +89,28 @@ class DenseSoftmax(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(shapes["bias"]))
 
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch classes"]:
+        """Class logits, float32."""
+        return (x @ self.kernel[...]).astype(jnp.float32) + self.bias[...]
+
+
+class DenseSoftmax(Dense):
+    """Fully connected layer, then softmax."""
+
+    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch classes"]:
         """Class probabilities."""
-        return jax.nn.softmax((x @ self.kernel[...]).astype(jnp.float32) + self.bias[...])
+        return jax.nn.softmax(super().__call__(x))
 
 
-MODULES = {"conv": Conv, "depthwise_conv": DepthwiseConv, "batch_norm": BatchNorm, "dense_softmax": DenseSoftmax}
+MODULES = {
+    "conv": Conv,
+    "depthwise_conv": DepthwiseConv,
+    "batch_norm": BatchNorm,
+    "dense": Dense,
+    "dense_softmax": DenseSoftmax,
+}
 
-AFFINE = ("conv", "depthwise_conv", "batch_norm", "pad", "identity")  # kinds with one input, affine in it
+# Kinds with one input, affine in it.
+AFFINE = ("conv", "depthwise_conv", "batch_norm", "pad", "identity", "global_avg_pool", "dense")
 
 
 class Padded(NamedTuple):
@@ -107,8 +123,9 @@ class Padded(NamedTuple):
 class Network(nnx.Module):
     """The Flax module of a `Graph`: one submodule per layer that has weights, under the layer's name."""
 
-    def __init__(self, graph: Graph, path: Path = "plain") -> None:
+    def __init__(self, graph: Graph, path: Path = "plain", *, redirected: bool = False) -> None:
         self.graph, self.path = nnx.static(graph), nnx.static(path)
+        self.redirected = nnx.static(redirected)
         for name, shapes in graph.weight_shapes().items():
             layer = graph.by_name[name]
             setattr(self, name, MODULES[layer.kind](layer, shapes, path))
@@ -145,9 +162,9 @@ class Network(nnx.Module):
             case "pad":
                 return Padded(x, row.border_px)
             case "relu":
-                return jax.nn.relu(x)
+                return redirected_relus.relu(x) if self.redirected else jax.nn.relu(x)
             case "relu6":
-                return jax.nn.relu6(x)
+                return redirected_relus.relu6(x) if self.redirected else jax.nn.relu6(x)
             case "max_pool":
                 pooled: jax.Array = PATHS[self.path].max_pool(x, kernel=row.kernel, stride=row.stride)
                 return pooled
@@ -172,12 +189,14 @@ class Network(nnx.Module):
 class GraphForward:
     """`forward(weights, images, layer)` of a `Graph`; equal graphs are equal functions, so jit compiles once.
 
-    As it comes it is the plain path, differentiable in everything. `fast` gives the one for many steps.
+    As it comes it is the plain path, differentiable in everything. `fast` gives the one for many steps, `redirected`
+    the one whose gradient revives dead filters, `before_softmax` the one whose classifier gives logits.
     """
 
     graph: Graph
     path: Path = "plain"
     dtype: str = "float32"
+    redirect: bool = False
 
     def __call__(
         self, weights: Weights, images: Float[Array, "batch height width 3"], layer: str
@@ -187,7 +206,15 @@ class GraphForward:
 
     def network(self, weights: Weights) -> Network:
         """The Flax module holding these weights."""
-        return nnx.merge(_definition(self.graph, self.path), nnx.State(weights))
+        return nnx.merge(_definition(self.graph, self.path, self.redirect), nnx.State(weights))
+
+    def redirected(self) -> GraphForward:
+        """The same values, with the gradient of `redirect.py` at every ReLU."""
+        return replace(self, redirect=True)
+
+    def before_softmax(self) -> GraphForward:
+        """The same layers and weights, but a classifier layer gives its logits in place of probabilities."""
+        return replace(self, graph=self.graph.before_softmax())
 
     def fast(self, layer: str, *, platform: str, dtype: str = "float32") -> GraphForward:
         """The forward pass to `layer`, nothing above it, on the fast path of a platform ("cpu", "gpu", "tpu").
@@ -196,7 +223,8 @@ class GraphForward:
         activations in bfloat16; a CPU, which is no faster at that, takes bfloat16 operands for its larger matrix
         products only. Both add up in float32.
         """
-        return GraphForward(Graph(tuple(self.graph.path_to(layer))), "cpu" if platform == "cpu" else "plain", dtype)
+        graph = Graph(tuple(self.graph.path_to(layer)))
+        return replace(self, graph=graph, path="cpu" if platform == "cpu" else "plain", dtype=dtype)
 
     def prepare(self, weights: Weights) -> Weights:
         """From the model's weights those that are needed here, and what is computed from them once."""
@@ -207,12 +235,12 @@ class GraphForward:
                 operand = self.dtype if cpu.takes_bfloat16(kernel.shape) else "float32"
                 prepared[row.name]["kernel"] = kernel.astype(operand)
                 prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride).astype(operand)
-            elif row.kind in ("conv", "depthwise_conv", "dense_softmax") and self.path == "plain":
+            elif row.kind in ("conv", "depthwise_conv", "dense", "dense_softmax") and self.path == "plain":
                 prepared[row.name]["kernel"] = prepared[row.name]["kernel"].astype(self.dtype)
         return prepared
 
     def below_affine(self, layer: str) -> str | None:
-        """The layer from which `layer` is an affine function: the input of the last convolutions, norms and pads.
+        """The layer from which `layer` is an affine function: the input of the last convolutions, norms and the like.
 
         None where the layer is not affine in the one below it.
         """
@@ -234,8 +262,8 @@ class GraphForward:
 
 
 @lru_cache(maxsize=64)
-def _definition(graph: Graph, path: Path) -> nnx.GraphDef[Network]:
-    abstract = nnx.eval_shape(lambda: Network(graph, path))
+def _definition(graph: Graph, path: Path, redirected: bool) -> nnx.GraphDef[Network]:
+    abstract = nnx.eval_shape(lambda: Network(graph, path, redirected=redirected))
     return nnx.split(abstract)[0]
 
 

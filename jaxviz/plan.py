@@ -1,0 +1,256 @@
+"""A request, checked and fixed: filters, objective, transforms, batch size N and recipe. Nothing is compiled here."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import platform
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32
+
+from jaxviz import batch_size, transforms
+from jaxviz.algebra import Objective
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.models.model import Model, check_layer
+from jaxviz.objectives import Channel
+from jaxviz.parameterizations import Fourier, Maco, Parameterization, Pixel
+from jaxviz.recipe import Recipe
+from jaxviz.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
+from jaxviz.scoring import Forward
+
+log = logging.getLogger("jaxviz")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Images that ascend together: one filter with the replicas that influence each other, nearly always one."""
+
+    filter_index: int
+    replicas: tuple[int, ...] = (0,)
+    attempt: int = 0
+    starts: Float32[np.ndarray, "replicas height width 3"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A checked request: what `iter_pictures` will render, in this order."""
+
+    model: Model
+    forward: Forward  # the model's, or the one that stops before the softmax
+    layer: str
+    filters: tuple[int, ...]
+    replicas: int
+    units: tuple[Unit, ...]
+    config: RenderConfig
+    objective: Objective
+    transforms: tuple[transforms.Transform, ...]
+    recipe: Recipe
+    snapshots: tuple[int, ...] = ()  # steps after which the picture is kept
+    automatic_batch: bool = False  # whether the batch size may shrink
+
+    @property
+    def wanted(self) -> tuple[tuple[int, int], ...]:
+        """(filter, replica) of every picture."""
+        return tuple((unit.filter_index, replica) for unit in self.units for replica in unit.replicas)
+
+    def without(self, done: Any) -> Plan:
+        """The plan less the units whose pictures, (filter, replica), are all in `done`."""
+        left = [
+            unit for unit in self.units if any((unit.filter_index, replica) not in done for replica in unit.replicas)
+        ]
+        return dataclasses.replace(self, units=tuple(left))
+
+
+def plan_render(
+    model: Model,
+    layer: str,
+    filters: Filters = None,
+    config: RenderConfig | None = None,
+    *,
+    objective: Objective | None = None,
+    replicas: int = 1,
+    snapshots: Any = (),
+    initial_images: Any = None,
+) -> Plan:
+    """Check a request and fix its batch size and recipe. Arguments and errors are those of `render_layer`."""
+    config = config or RenderConfig.keras()
+    objective = Channel(config.activation_border) if objective is None else objective
+    check_layer(model.name, layer, model.layers)
+    forward = _forward_for(model, layer, objective)
+    if config.dtype != "float32" and not hasattr(model.forward, "fast"):
+        raise ConfigError(
+            f"dtype {config.dtype!r} is for jaxviz's own networks; {model.name} computes in the types of its own "
+            "weights and forward. Leave dtype at 'float32'"
+        )
+    chain = transforms.from_specs(config.transforms)
+    _, *seen = transforms.output_size(chain, config.size)
+    _check_preprocess(model, config)
+    lowered, shape = _traced(model, forward, layer, config.size)
+    chosen = check_request(layer, shape, filters, config, objective)
+    if tuple(seen) != config.size:
+        objective.check(activation_shape(model, forward, layer, (seen[0], seen[1])), layer)
+    check_replicas(replicas)
+    starts = None
+    if initial_images is not None:
+        starts = checked_images(initial_images, len(chosen) * replicas, config)
+    together = replicas if objective.couples else 1
+    automatic = config.batch_size == "auto"
+    per_device = batch_size.automatic(lowered(), _needed_weights(model, layer)) if automatic else int(config.batch_size)
+    recipe = Recipe(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        layer=layer,
+        objective=objective.describe(),
+        config=config.numbers(),
+        batch_size=_whole_units(per_device, together, automatic=automatic),
+        replicas=together,
+        initial_images_sha256=None if starts is None else hashlib.sha256(starts.tobytes()).hexdigest(),
+    )
+    return Plan(
+        model=model,
+        forward=forward,
+        layer=layer,
+        filters=chosen,
+        replicas=replicas,
+        units=_units(chosen, replicas, together, starts),
+        config=config,
+        objective=objective,
+        transforms=chain,
+        recipe=recipe,
+        snapshots=checked_snapshots(snapshots, config),
+        automatic_batch=automatic,
+    )
+
+
+def make_parameterization(config: RenderConfig, model: Model) -> Parameterization:
+    """What a configuration optimises."""
+    match config.parameterization:
+        case "fourier":
+            return Fourier(config.size, model.preprocess)
+        case "maco":
+            return Maco(config.size, model.preprocess)
+        case _:
+            return Pixel(config.size, config.initial_range)
+
+
+def activation_shape(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """(height, width, channels) or (channels,) of one image's activation. Raises ConfigError."""
+    return _traced(model, forward, layer, size)[1]
+
+
+def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
+    """The plan with a batch that should fit, after it did not; its pictures are another recipe's.
+
+    Raises:
+        DeviceMemoryError: the error itself, where the size was asked for or cannot be smaller.
+    """
+    before, together = plan.recipe.batch_size, plan.recipe.replicas
+    fits = min(before // 2, error.fits) // together * together
+    if not plan.automatic_batch or fits < 1:
+        raise error
+    log.warning(
+        "%s %s: a batch of %d does not fit the memory of %s; starting the layer again with %d",
+        plan.model.name, plan.layer, before, device_name(), fits,
+    )  # fmt: skip
+    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, batch_size=fits))
+
+
+def device_name() -> str:
+    """The default device in words, for the record."""
+    device = jax.devices()[0]
+    return f"{device.platform}: {device.device_kind} ({platform.machine()})"
+
+
+def _forward_for(model: Model, layer: str, objective: Objective) -> Forward:
+    """The model's forward pass, up to the value before the softmax where the objective is about that."""
+    own: Any = model.forward
+    if not objective.before_softmax:
+        return model.forward
+    if not hasattr(own, "before_softmax"):
+        raise ConfigError(
+            f"objective {objective.describe()!r} is for jaxviz's own networks; for {model.name} use 'channel' on a "
+            "layer of yours that gives the values before the softmax"
+        )
+    kind = own.graph.by_name[layer].kind
+    if kind != "dense_softmax":
+        raise ConfigError(
+            f"objective (--objective) {objective.describe()!r} is for a layer of class probabilities; {layer!r} of "
+            f"{model.name} is a {kind}. Render 'predictions', with load_model(..., head=True) in Python"
+        )
+    forward: Forward = own.before_softmax()
+    return forward
+
+
+def _check_preprocess(model: Model, config: RenderConfig) -> None:
+    """Raise unless jax can trace the model's `preprocess`, where the image goes through it at every step."""
+    if config.parameterization == "pixel":
+        return
+    image = jax.ShapeDtypeStruct((*config.size, 3), jnp.float32)
+    try:
+        traced = jax.eval_shape(model.preprocess, image)
+    except jax.errors.JAXTypeError as error:
+        raise ConfigError(
+            f"preprocess of {model.name} cannot be traced by jax, which parameterization {config.parameterization!r} "
+            "needs; write it with operators or jax.numpy"
+        ) from error
+    if getattr(traced, "shape", None) != image.shape:
+        raise ConfigError(f"preprocess of {model.name} gives {traced} for an image of {image.shape}; keep its shape")
+
+
+def _traced(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[Any, tuple[int, ...]]:
+    """(how to lower the forward pass of one image, shape of its activation: (height, width, channels) or less)."""
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    traced = _activation.trace(model.weights, image, forward=forward, layer=layer)
+    abstract = traced.out_info
+    shape: tuple[int, ...] = getattr(abstract, "shape", ())
+    if len(shape) not in (2, 4) or shape[0] != 1:
+        raise ConfigError(
+            f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
+            "(batch, height, width, channels) or (batch, channels)"
+        )
+    return traced.lower, shape[1:]
+
+
+@partial(jax.jit, static_argnames=("forward", "layer"))
+def _activation(weights: Any, images: jax.Array, *, forward: Forward, layer: str) -> Any:
+    return forward(weights, images, layer)
+
+
+def _needed_weights(model: Model, layer: str) -> Any:
+    """The weights that a layer rests on, as far as one can know."""
+    graph = getattr(model.forward, "graph", None)
+    if graph is None:
+        return model.weights
+    return {row.name: model.weights[row.name] for row in graph.path_to(layer) if row.name in model.weights}
+
+
+def _whole_units(images: int, together: int, *, automatic: bool) -> int:
+    """A batch size that holds whole units of so many replicas."""
+    if automatic:
+        return max(images // together, 1) * together
+    if images % together:
+        raise ConfigError(
+            f"batch_size (--batch-size) {images} does not hold whole groups of {together} replicas, which diversity "
+            f"couples; give a multiple of {together}"
+        )
+    return images
+
+
+def _units(
+    filters: tuple[int, ...], replicas: int, together: int, starts: Float32[np.ndarray, "images h w 3"] | None
+) -> tuple[Unit, ...]:
+    units = []
+    for place, filter_index in enumerate(filters):
+        for first in range(0, replicas, together):
+            at = place * replicas + first
+            given = None if starts is None else starts[at : at + together]
+            units.append(Unit(filter_index, tuple(range(first, first + together)), starts=given))
+    return tuple(units)

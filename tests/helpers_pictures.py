@@ -1,0 +1,44 @@
+"""Small presets, and networks with filters that are dead, for tests of pictures."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxviz import Model, RenderConfig
+from jaxviz.models.graph import GraphBuilder
+from jaxviz.models.layers import GraphForward
+
+SMALL = {"image_size": 48, "crop": 0}
+
+
+def small_preset(preset: str, **overrides: object) -> RenderConfig:
+    """A preset small enough for a test, with all its kinds of transforms."""
+    changes: dict[str, object] = {"image_size": 48, "crop": 0, "steps": 4, "batch_size": 2}
+    if preset == "distill":
+        changes["transforms"] = (("pad", 4), ("jitter", 3), ("scale", 0.9, 1.1), ("rotate", 10), ("jitter", 2))
+    if preset == "maco":
+        changes["transforms"] = (("crops", 2, 0.4, 0.9, 32), ("noise", 0.08))
+    return RenderConfig.from_preset(preset, **(changes | overrides))
+
+
+def dead_under_relu() -> Model:
+    """A convolution and a ReLU; filter 0 has a bias so low that its map is 0 for all starting noise."""
+    net = GraphBuilder()
+    x = net.conv("input_layer", "conv", channels=2, kernel=3, bias=True)
+    net.relu(x, "relu")
+    graph = net.graph()
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 2))
+    weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5])}}
+    return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+
+
+def dead_at_first() -> Model:
+    """Eight filters that have a gradient only while the image's mean is above 0, as it is for half of all noise."""
+
+    def late(weights: jax.Array, images: jax.Array, layer: str) -> jax.Array:
+        red = jnp.repeat(images[..., :1], 8, axis=-1)
+        bright = images.mean(axis=(1, 2, 3), keepdims=True) > weights
+        return jnp.where(bright, red, jax.lax.stop_gradient(red))
+
+    return Model.from_callable(late, jnp.float32(0), ["late"], lambda rgb: rgb)
