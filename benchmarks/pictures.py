@@ -37,6 +37,7 @@ PRESETS = ("keras", "distill")
 FILTERS = 64
 RESULTS, TRIALS = ROOT / "benchmarks" / "pictures", ROOT / "out" / "pictures"
 COMMON_PX = 128  # the pictures of both presets are brought to this side before their spectra are compared
+NOTHING_YET = "No whole run has been recorded yet: `python -m benchmarks.pictures` makes one."
 HIGH_FREQUENCY = 0.25  # cycles per pixel: half of what a pixel grid can hold
 
 
@@ -125,11 +126,26 @@ def summarise(raw: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def block(result: dict[str, Any], source: str) -> str:
+    """The figures as text for the README beside this file."""
+    day = datetime.fromisoformat(result["started"]).date()
+    commit = f"commit {(result['git']['hash'] or 'unknown')[:7]}" + (" with changes" if result["git"]["dirty"] else "")
+    natural = result["natural_images"]
+    return "\n".join(
+        [
+            f"{day}, {commit}; EfficientNet-Lite0, filters 0-{result['entries'][0]['figures']['filters'] - 1}, beside "
+            f"{natural['count']} natural images ({natural['source']}); every filter: [{source}](pictures/{source}).",
+            "",
+            *table(result),
+        ]
+    )
+
+
 def table(result: dict[str, Any]) -> list[str]:
     """The figures as lines of Markdown."""
     lines = [
         "| layer | preset | ok | rank 1 | rank <= 5 | robust rank <= 5 | median percentile | high-frequency share |",
-        "|---|---|---|---|---|---|---|---|",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for entry in result["entries"]:
         figures = entry["figures"]

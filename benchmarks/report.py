@@ -1,6 +1,6 @@
-"""Turns results into text: a race into the README's table and the chart beside this file, facts into README.md there.
+"""Turns results into text: a race into the README's table and the chart beside this file, others into README.md there.
 
-    python -m benchmarks.report                 from the newest results in benchmarks/results and benchmarks/facts
+    python -m benchmarks.report                 from the newest results in benchmarks/results, facts and pictures
     python -m benchmarks.report RESULT.json     from that race
     python -m benchmarks.report --check         writes nothing; exit code 1 if a file is not what the newest gives
 
@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks import pictures
 from benchmarks.chart import seconds_text, svg
 from benchmarks.measure import block as facts
 from benchmarks.measure import settings as facts_settings
@@ -27,6 +28,7 @@ BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
 README = ROOT / "README.md"
 CHART = ROOT / "benchmarks" / "race.svg"
 FACTS_BEGIN, FACTS_END = "<!-- facts:begin -->", "<!-- facts:end -->"
+PICTURES_BEGIN, PICTURES_END = "<!-- pictures:begin -->", "<!-- pictures:end -->"
 FACTS_README = ROOT / "benchmarks" / "README.md"
 COMMAND = "python -m benchmarks.report"
 
@@ -52,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only say whether all is up to date")
     options = parser.parse_args(arguments)
     try:
-        wanted = _of_the_race(options.result or newest()) | _of_the_facts(facts_settings.newest())
+        wanted = _of_the_race(options.result or newest())
+        wanted |= _of_the_rest(facts_settings.newest(), newest(pictures.RESULTS))
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
@@ -75,10 +78,14 @@ def _of_the_race(path: Path | None) -> dict[Path, str]:
     return {README: with_block(README.read_text(), block(result, path.name)), CHART: svg(result)}
 
 
-def _of_the_facts(path: Path | None) -> dict[Path, str]:
-    """The README beside this file; it says so while there is no result."""
-    text = facts.NOTHING_YET if path is None else facts.block(json.loads(path.read_text()), path.name)
-    return {FACTS_README: with_block(FACTS_README.read_text(), text, FACTS_BEGIN, FACTS_END)}
+def _of_the_rest(of_facts: Path | None, of_pictures: Path | None) -> dict[Path, str]:
+    """The README beside this file; it says so where there is no result."""
+    text = facts.NOTHING_YET if of_facts is None else facts.block(json.loads(of_facts.read_text()), of_facts.name)
+    readme = with_block(FACTS_README.read_text(), text, FACTS_BEGIN, FACTS_END)
+    text = pictures.NOTHING_YET
+    if of_pictures is not None:
+        text = pictures.block(json.loads(of_pictures.read_text()), of_pictures.name)
+    return {FACTS_README: with_block(readme, text, PICTURES_BEGIN, PICTURES_END)}
 
 
 def newest(folder: Path = RESULTS) -> Path | None:

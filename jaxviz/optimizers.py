@@ -19,7 +19,7 @@ from jaxviz.errors import ConfigError
 # Keras's l2_normalize: g * rsqrt(max(sum(g * g), epsilon)), keras/src/backend/tensorflow/nn.py
 NORM_EPSILON = 1e-12
 # Kingma & Ba 2015 (arXiv:1412.6980), Algorithm 1, and the defaults of PyTorch; Keras has the epsilon 1e-7. Nearly no
-# gradient is as small as that: on EfficientNet-Lite0, at 224 px, 99 % of a spectrum's were above 2e-7.
+# gradient is as small: of those to a spectrum, EfficientNet-Lite0 at 224 px, at the start, 99 % were above 1e-7.
 ADAM = {"b1": 0.9, "b2": 0.999, "eps": 1e-8}
 
 
@@ -53,8 +53,8 @@ def _adam() -> optax.GradientTransformation:
 def _nadam() -> optax.GradientTransformation:
     """Adam with Nesterov momentum (Dozat 2016), b1 the same at every step.
 
-    PyTorch and Keras, so also Xplique, raise b1 from about half to 0.9 instead (b1 * (1 - 0.5 * 0.96 ** step), PyTorch
-    with step * 0.004).
+    PyTorch and Keras, so also Xplique, let b1 rise from about half its value: b1 * (1 - 0.5 * 0.96 ** step), PyTorch
+    with step * 0.004.
     """
     return _own_promotion(optax.scale_by_adam(**ADAM, nesterov=True))
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxviz import Model, RenderConfig
 from jaxviz.models.graph import GraphBuilder
 from jaxviz.models.layers import GraphForward
+from jaxviz.models.random_weights import random_weights
 
 SMALL = {"image_size": 48, "crop": 0}
 
@@ -31,6 +32,16 @@ def dead_under_relu() -> Model:
     kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 2))
     weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5])}}
     return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+
+
+def classifier() -> Model:
+    """A convolution, a ReLU, a pool and four classes."""
+    net = GraphBuilder()
+    x = net.relu(net.conv("input_layer", "conv", channels=5, kernel=3, stride=2), "relu")
+    net.dense_softmax(net.global_avg_pool(x, "avg_pool"), "predictions", channels=4)
+    graph = net.graph()
+    weights = jax.tree.map(jnp.asarray, random_weights(graph))
+    return Model("classifier", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
 
 
 def dead_at_first() -> Model:

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
-from benchmarks import facts, machine, report  # noqa: E402
+from benchmarks import facts, machine, pictures, report  # noqa: E402
 from benchmarks.measure import FACTS, WHOLE, batch, devices, drift, lite0, memory, numbers, start, summary  # noqa: E402
 from benchmarks.measure.block import NOTHING_YET, block  # noqa: E402
 from benchmarks.measure.fact import Claim, together  # noqa: E402
@@ -509,16 +509,18 @@ def test_block_says_what_failed():
 
 def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
     readme = tmp_path / "README.md"
-    readme.write_text(f"above\n{report.FACTS_BEGIN}\nold\n{report.FACTS_END}\n")
+    marked = [(report.FACTS_BEGIN, report.FACTS_END), (report.PICTURES_BEGIN, report.PICTURES_END)]
+    readme.write_text("above\n" + "".join(f"{begin}\nold\n{end}\n" for begin, end in marked))
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(report, "FACTS_README", readme)
-    monkeypatch.setattr(report, "newest", lambda: None)
+    monkeypatch.setattr(report, "newest", lambda *_: None)
     monkeypatch.setattr(report.facts_settings, "newest", lambda: None)
     assert report.main(["--check"]) == 1
     assert report.main([]) == 0
     assert report.main(["--check"]) == 0
     assert NOTHING_YET in readme.read_text()
+    assert pictures.NOTHING_YET in readme.read_text()
     assert "run: python -m benchmarks.race" in capsys.readouterr().err
 
 

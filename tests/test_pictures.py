@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers_pictures import SMALL, dead_at_first, dead_under_relu, small_preset
+from helpers_pictures import SMALL, classifier, dead_at_first, dead_under_relu, small_preset
 from test_fast_path import slow_operations
 
 from jaxviz import Model, RenderConfig, ascent, iter_render, render_layer
@@ -41,8 +41,8 @@ def test_score_rises_for_every_objective_and_parameterization(toy_model, paramet
 @pytest.mark.parametrize("preset", ["keras", "distill", "maco"])
 def test_nothing_couples_the_images_of_a_batch(lite0, preset):
     config = small_preset(preset, batch_size=2)
-    alone = render_layer(lite0, "block2_1_expand_relu", [3], config)
-    beside = render_layer(lite0, "block2_1_expand_relu", [9, 3, 4], config)
+    alone = render_layer(lite0, "block1_1_depthwise_relu", [3], config)
+    beside = render_layer(lite0, "block1_1_depthwise_relu", [9, 3, 4], config)
     np.testing.assert_array_equal(alone.pictures[0], beside.pictures[1])
     np.testing.assert_array_equal(alone.history[0], beside.history[1])
 
@@ -68,11 +68,11 @@ def test_more_filters_of_distill_do_not_recompile(lite0):
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
     try:
-        render_layer(lite0, "block2_1_expand_conv", range(2), config)
+        render_layer(lite0, "block1_1_depthwise_conv", range(2), config)
         assert any("backend_compile" in event for event in compiled)  # the counter counts
         compiled.clear()
         other = dataclasses.replace(config, seed=12, step_size=0.1)
-        render_layer(lite0, "block2_1_expand_conv", range(5, 12), other)
+        render_layer(lite0, "block1_1_depthwise_conv", range(5, 12), other)
         assert not [event for event in compiled if "backend_compile" in event]
     finally:
         jax.monitoring.clear_event_listeners()
@@ -166,14 +166,14 @@ def test_replica_zero_is_the_plain_picture_and_the_others_differ(toy_model, smal
     assert three.recipe == plain.recipe
 
 
-def test_diversity_makes_replicas_differ_more(lite0):
-    config = small_preset("distill", steps=24, batch_size=4)
-    layer = "block3_1_expand_conv"
+def test_diversity_makes_replicas_differ_more(toy_model):
+    config = small_preset("distill", steps=48, batch_size=4)
+    layer = "conv_c"
 
     def similarity(objective):
-        result = render_layer(lite0, layer, [5], config, objective=objective, replicas=4)
-        images = jnp.asarray(lite0.preprocess(result.pictures.astype(np.float32)))
-        activations = lite0.forward(lite0.weights, images, layer)
+        result = render_layer(toy_model, layer, [5], config, objective=objective, replicas=4)
+        images = jnp.asarray(toy_model.preprocess(result.pictures.astype(np.float32)))
+        activations = toy_model.forward(toy_model.weights, images, layer)
         return -float(Diversity().scores(activations, jnp.int32(0)).mean())
 
     assert similarity(Channel() + 10 * Diversity()) < 0.9 * similarity(Channel())
@@ -228,7 +228,7 @@ def test_total_variation_makes_smoother_images(toy_model):
 @pytest.mark.parametrize("preset", ["keras", "distill"])
 def test_snapshot_is_the_picture_that_so_many_steps_give(lite0, preset):
     config = small_preset(preset, steps=5)
-    layer = "block2_1_expand_conv"
+    layer = "block1_1_depthwise_conv"
     (item,) = render_layer(lite0, layer, [2], config, snapshots=(0, 3, 5)).items
     (short,) = render_layer(lite0, layer, [2], dataclasses.replace(config, steps=3)).items
     assert list(item.snapshots) == [0, 3, 5]
@@ -262,13 +262,14 @@ def test_negative_finds_what_a_filter_dislikes(toy_model, small):
     assert (-dislikes.scores < likes.scores).all()
 
 
-def test_class_logit_is_the_value_before_the_softmax(lite0):
+def test_class_logit_is_the_value_before_the_softmax():
+    model = classifier()
     start = np.random.default_rng(0).normal(size=(1, 48, 48, 3)).astype(np.float32)
     config = small_preset("keras", steps=1)
-    result = render_layer(lite0, "predictions", [285], config, objective=ClassLogit(), initial_images=start)
-    pooled = lite0.forward(lite0.weights, jnp.asarray(start), "avg_pool")[0]
-    dense = lite0.weights["predictions"]
-    logit = float(pooled @ dense["kernel"][:, 285] + dense["bias"][285])
+    result = render_layer(model, "predictions", [2], config, objective=ClassLogit(), initial_images=start)
+    pooled = model.forward(model.weights, jnp.asarray(start), "avg_pool")[0]
+    dense = model.weights["predictions"]
+    logit = float(pooled @ dense["kernel"][:, 2] + dense["bias"][2])
     assert result.history[0, 0] == pytest.approx(logit, rel=TOLERANCE)
 
 
@@ -312,4 +313,4 @@ def test_preprocess_that_jax_cannot_trace_is_an_error(toy_model):
 @pytest.mark.parametrize("size", [(33, 47), (40, 64)])
 def test_any_size_odd_and_not_square(lite0, size):
     config = small_preset("distill", steps=2, image_size=size)
-    assert render_layer(lite0, "block2_1_expand_conv", [0], config).pictures.shape == (1, *size, 3)
+    assert render_layer(lite0, "stem_conv", [0], config).pictures.shape == (1, *size, 3)

@@ -69,6 +69,32 @@ def test_python_example_runs(tmp_path, monkeypatch):
     assert (tmp_path / "grid.png").is_file()
 
 
+def test_objectives_example_runs(tmp_path, monkeypatch):
+    """As it stands there, made small: fewer steps, two replicas, a layer nearer the input."""
+    monkeypatch.chdir(tmp_path)
+    source = next(block for language, block in BLOCKS if language == "python" and "jaxviz.objectives" in block)
+    for there, quick in (
+        ("steps=32, image_size=96", "steps=1, image_size=48"),
+        ("replicas=4", "replicas=2"),
+        ("block3_2_expand_conv", "block1_1_project_conv"),
+    ):
+        assert source.count(there) == 1
+        source = source.replace(there, quick)
+    start = 'import jaxviz\nmodel = jaxviz.load_model("efficientnet_lite0")\n'
+    exec(compile(start + source, "README.md", "exec"), {})
+    folder = tmp_path / "out/efficientnet_lite0/block1_1_project_conv/diverse"
+    assert {file.name for file in folder.iterdir()} == {"0007.png", "0007_r1.png", "grid.png", "layer.json"}
+
+
+def test_distill_command_is_accepted(tmp_path):
+    """As it stands there, made small."""
+    (line,) = [line for line in SHELL if "--preset distill" in line]
+    words = shlex.split(line)
+    small = ["--steps", "1", "--size", "48", "--transforms", "none", "--filters", "0", "--no-judge"]
+    subprocess.run([sys.executable, "-m", "jaxviz", *words[1:], *small], cwd=tmp_path, check=True)
+    assert (tmp_path / "out/efficientnet_lite0/block4_2_expand_conv/distill/0000.png").is_file()
+
+
 def test_pictures_that_are_shown_are_there():
     shown = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README.read_text())
     assert shown
