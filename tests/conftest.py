@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,13 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.setenv("JAXVIZ_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
     monkeypatch.delenv("JAXVIZ_WEIGHTS_MIRROR", raising=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Compiled programs of one file are of no use to the next, and together they fill gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 class ToyNetwork(linen.Module):
