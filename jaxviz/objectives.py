@@ -189,7 +189,7 @@ class ClassLogit(Objective):
         if len(activation_shape) != 1:
             raise ConfigError(
                 f"objective class_logit (--objective) needs a classifier's layer, of shape (classes,); layer {layer!r} "
-                f"has {activation_shape}. Load the model with head=True (--head) and render 'predictions'"
+                f"has {activation_shape}. Render 'predictions' (in Python with load_model(..., head=True))"
             )
 
 
