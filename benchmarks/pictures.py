@@ -61,8 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str, Any]:
     """The result as it is written, figures included."""
     import jaxviz
-    from jaxviz.judged import PlanJudge
-    from jaxviz.judged import entries as judged_entries
+    from jaxviz.judged import entries as entries_of
 
     started, commit = datetime.now(UTC), machine.git_state()
     model = jaxviz.load_model(MODEL, download=False)
@@ -72,18 +71,21 @@ def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str
         for preset in presets:
             _say(f"{layer}, {preset}")
             result = jaxviz.render_layer(model, layer, range(filters), jaxviz.RenderConfig.from_preset(preset))
-            critic = PlanJudge(result.plan)
-            judgement = critic.judgement(list(result.pictures), result.filters)
-            robust = [int(rank) or None for rank in judgement.robust_rank]
-            natural, judged = critic.natural, judged_entries(judgement)
+            judgement = result.judge()
+            natural = {
+                "source": judgement.natural_source,
+                "sha256": judgement.natural_sha256,
+                "count": judgement.natural_count,
+            }
+            judged = entries_of(judgement)
             rows = [
                 {
                     "filter_index": item.filter_index,
                     "status": item.status,
                     "attempt": item.attempt,
                     "score": _number(item.score),
-                    **(judged[place] if item.status == "ok" else dict.fromkeys(judged[place])),
-                    "robust_rank": robust[place] if item.status == "ok" else None,
+                    **judged[place],
+                    "robust_rank": int(judgement.robust_rank[place]) or None,
                     "high_frequency_share": round(high_frequency_share(item.picture), 5),
                 }
                 for place, item in enumerate(result.items)

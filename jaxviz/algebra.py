@@ -128,6 +128,8 @@ class Combined(Objective):
 
     def plain(self) -> Objective:
         """Without the terms that couple replicas."""
+        if not self.couples:
+            return self
         return Combined(tuple((weight, term) for weight, term in self.terms if not term.couples))
 
     def choices(self, channels: int) -> int:

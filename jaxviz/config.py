@@ -90,7 +90,8 @@ class RenderConfig:
         transforms: what happens to the image before the network sees it, drawn anew for every image and step:
             (name, number, ...) each, such as (("pad", 12), ("jitter", 8)); the names are in transforms.py.
         tv, l1, l2: weights of penalties on the image in model space: total variation, mean |x|, mean x^2.
-        rescue_steps: for so many steps an image without a gradient of its own takes the redirected one of ReLUs.
+        rescue_steps: for so many steps an image without a gradient of its own takes the redirected one of ReLUs
+            (in jaxviz's own networks; anybody's `forward` has ReLUs that jaxviz cannot reach).
         attempts: how often a filter that stays dead or turns nan is tried, each time from other noise.
         dtype: of the operands of the network's products, "float32" or "bfloat16"; sums, image, norm, update and
             scores are float32 always.

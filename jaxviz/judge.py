@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,17 @@ class Judgement:
     natural_source: str | None = None
     natural_count: int = 0
     robust_rank: Int[np.ndarray, " pictures"] | None = None
+
+    def only(self, judged: Bool[np.ndarray, " pictures"]) -> Judgement:
+        """The same, with nothing known of the other pictures."""
+        robust = self.robust_rank
+        return replace(
+            self,
+            scores=np.where(judged, self.scores, np.float32(np.nan)),
+            percentile=np.where(judged, self.percentile, np.nan),
+            rank=np.where(judged, self.rank, UNRANKED),
+            robust_rank=None if robust is None else np.where(judged, robust, UNRANKED),
+        )
 
 
 def judge(

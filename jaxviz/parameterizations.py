@@ -25,6 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Complex, Float, Key
 
+from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError
 
 Preprocess = Callable[[Any], Any]  # RGB in [0, 255], (..., 3) -> model space
@@ -68,6 +69,11 @@ class Pixel:
     name: ClassVar[str] = "pixel"
     is_rgb: ClassVar[bool] = False
 
+    @classmethod
+    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Pixel:  # noqa: ARG003
+        """As configured; in model space already."""
+        return cls(config.size, config.initial_range)
+
     def init(self, key: Key[Array, ""]) -> Float[Array, "height width 3"]:
         """Uniform noise."""
         return jax.random.uniform(key, (*self.size, 3), minval=-self.initial_range, maxval=self.initial_range)
@@ -93,6 +99,11 @@ class Fourier:
     sd: float = FOURIER_SD
     name: ClassVar[str] = "fourier"
     is_rgb: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Fourier:
+        """As configured."""
+        return cls(config.size, preprocess)
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "2 3 height frequencies"]:
         """Normal noise; the image starts nearly grey."""
@@ -136,6 +147,11 @@ class Maco:
     name: ClassVar[str] = "maco"
     is_rgb: ClassVar[bool] = True
 
+    @classmethod
+    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Maco:
+        """As configured."""
+        return cls(config.size, preprocess)
+
     def init(self, key: Key[Array, ""]) -> Float[Array, "3 height frequencies"]:
         """Normal noise, in radians."""
         return MACO_SD * jax.random.normal(key, (3, *_spectrum_size(self.size)))
@@ -166,6 +182,15 @@ class Maco:
                 f"width // 2 + 1, 3. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave it out"
             )
         return jnp.moveaxis(jnp.asarray(self.magnitude, jnp.float32), -1, 0)
+
+
+PARAMETERIZATIONS: dict[str, type[Pixel | Fourier | Maco]] = {kind.name: kind for kind in (Pixel, Fourier, Maco)}
+
+
+def make_parameterization(config: RenderConfig, preprocess: Preprocess) -> Parameterization:
+    """What a configuration optimises."""
+    kind = PARAMETERIZATIONS[config.parameterization]
+    return kind.of(config, preprocess)
 
 
 def _spectrum_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.models.model import Model, check_layer
 from jaxviz.objectives import Channel
-from jaxviz.parameterizations import Fourier, Maco, Parameterization, Pixel
+from jaxviz.parameterizations import PARAMETERIZATIONS
 from jaxviz.recipe import Recipe
 from jaxviz.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
 from jaxviz.scoring import Forward
@@ -130,17 +130,6 @@ def plan_render(
     )
 
 
-def make_parameterization(config: RenderConfig, model: Model) -> Parameterization:
-    """What a configuration optimises."""
-    match config.parameterization:
-        case "fourier":
-            return Fourier(config.size, model.preprocess)
-        case "maco":
-            return Maco(config.size, model.preprocess)
-        case _:
-            return Pixel(config.size, config.initial_range)
-
-
 def activation_shape(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
     """(height, width, channels) or (channels,) of one image's activation. Raises ConfigError."""
     return _traced(model, forward, layer, size)[1]
@@ -191,7 +180,7 @@ def _forward_for(model: Model, layer: str, objective: Objective) -> Forward:
 
 def _check_preprocess(model: Model, config: RenderConfig) -> None:
     """Raise unless jax can trace the model's `preprocess`, where the image goes through it at every step."""
-    if config.parameterization == "pixel":
+    if not PARAMETERIZATIONS[config.parameterization].is_rgb:
         return
     image = jax.ShapeDtypeStruct((*config.size, 3), jnp.float32)
     try:

@@ -33,8 +33,8 @@ from jaxviz.config import RenderConfig
 from jaxviz.devices import batch_devices, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.model import Model
-from jaxviz.parameterizations import Parameterization
-from jaxviz.plan import Plan, Unit, device_name, make_parameterization, plan_render, smaller_batch
+from jaxviz.parameterizations import PARAMETERIZATIONS, Parameterization, make_parameterization
+from jaxviz.plan import Plan, Unit, device_name, plan_render, smaller_batch
 from jaxviz.recipe import Picture, Status
 from jaxviz.request import Filters
 from jaxviz.result import LayerResult
@@ -128,7 +128,7 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
             plan.forward, plan.model.weights, plan.layer, platform=_platform(mesh), dtype=plan.config.dtype
         )
         weights = jax.block_until_ready(jax.device_put(weights, NamedSharding(mesh, PartitionSpec())))
-    run = _Run(plan, mesh, forward, weights, make_parameterization(plan.config, plan.model))
+    run = _Run(plan, mesh, forward, weights, make_parameterization(plan.config, plan.model.preprocess))
     size = per_device * mesh.size
     queue = deque(plan.units)
     first = True
@@ -276,7 +276,7 @@ def _tile(plan: Plan, unit: Unit, image: np.ndarray, status: Status) -> UInt8[np
     config = plan.config
     if status != "ok":
         return images.placeholder(*config.picture_size, filter_index=unit.filter_index, status=status)
-    if config.parameterization == "pixel":
+    if not PARAMETERIZATIONS[config.parameterization].is_rgb:
         return images.deprocess(image, crop=config.crop, contrast=config.contrast)
     return images.quantize(image, crop=config.crop)
 

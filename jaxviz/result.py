@@ -72,13 +72,16 @@ class LayerResult:
     def judge(self, natural_images: str | Path | None = None) -> Judgement:
         """The pictures beside natural images: scores, percentiles and ranks (judge.py).
 
+        A dead or nan filter has a tile and no picture: its score and percentile are NaN, its rank is 0.
+
         Args:
             natural_images: a folder of images; None: crops of the photographs that scikit-image ships.
 
         Raises:
             ConfigError: the folder holds no images, or scikit-image is wanted and not installed.
         """
-        return PlanJudge(self.plan, natural_images).judgement(list(self.pictures), self.filters)
+        judgement = PlanJudge(self.plan, natural_images).judgement(list(self.pictures), self.filters)
+        return judgement.only(np.array([status == "ok" for status in self.status]))
 
     def save(
         self,

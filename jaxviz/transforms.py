@@ -255,7 +255,7 @@ def from_specs(specs: Sequence[Sequence[Any]]) -> tuple[Transform, ...]:
 def _from_spec(spec: Sequence[Any]) -> Transform:
     if isinstance(spec, str) or not spec or not isinstance(spec[0], str) or spec[0] not in BY_NAME:
         raise ConfigError(
-            f"transforms: {spec!r} names none; they are {', '.join(BY_NAME)}, each with its numbers, "
+            f"transforms (--transforms) {spec!r} names none; they are {', '.join(BY_NAME)}, each with its numbers, "
             f"for example {Pad.example!r}"
         )
     kind, numbers = BY_NAME[spec[0]], tuple(spec[1:])

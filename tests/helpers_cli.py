@@ -125,3 +125,14 @@ def _tiny_model() -> Model:
     weights["odd_conv"]["kernel"][..., DEAD_FILTER] = 0
     weights["odd_conv"]["bias"][NAN_FILTER] = float("nan")
     return Model(TINY, graph.targets, jax.tree.map(jnp.asarray, weights), GraphForward(graph), _tiny_preprocess)
+
+
+RENDER_TINY = ("render", TINY, "first_conv", *QUICK)
+
+
+def folder_of(out: Path, layer: str = "first_conv", label: str = "keras") -> Path:
+    return out / TINY / layer / label
+
+
+def pngs(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in contents(folder).items() if name.endswith(".png")}

@@ -34,6 +34,22 @@ def dead_under_relu() -> Model:
     return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
 
 
+def dead_branch() -> Model:
+    """The sum of two convolutions after their ReLUs, all dead at the start but one, for filter 0."""
+    net = GraphBuilder()
+    branches = [
+        net.relu(net.conv("input_layer", f"{name}_conv", channels=2, kernel=3, bias=True), name)
+        for name in ("left", "right")
+    ]
+    net.add(*branches, "sum")
+    graph = net.graph()
+    keys = jax.random.split(jax.random.key(0))
+    kernels = {name: jax.random.normal(key, (3, 3, 3, 2)) for name, key in zip(("left", "right"), keys, strict=True)}
+    biases = {"left": jnp.array([0.5, -3.0]), "right": jnp.array([-3.0, -3.0])}
+    weights = {f"{name}_conv": {"kernel": kernel, "bias": biases[name]} for name, kernel in kernels.items()}
+    return Model("branches", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+
+
 def classifier() -> Model:
     """A convolution, a ReLU, a pool and four classes."""
     net = GraphBuilder()

@@ -183,3 +183,11 @@ def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:
 
 def test_numbers_tell_two_seeds_apart() -> None:
     assert RenderConfig.keras(seed=1).numbers() != RenderConfig.keras(seed=2).numbers()
+
+
+def test_names_are_those_that_there_are():
+    """config.py may not import jax, so it holds the names a second time."""
+    from jaxviz import config, optimizers, parameterizations
+
+    assert set(config.OPTIMIZERS) == set(optimizers.OPTIMIZERS)
+    assert set(config.PARAMETERIZATIONS) == set(parameterizations.PARAMETERIZATIONS)

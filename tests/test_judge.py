@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_judge import SOME, Counted, Mean, channels_times_weights, coloured, natural_of, network
 
-from jaxviz import Model
 from jaxviz.errors import ConfigError
-from jaxviz.judge import BATCH, UNRANKED, Judge, default_cache, forward_for, judge
+from jaxviz.judge import BATCH, UNRANKED, Judge, forward_for, judge
 from jaxviz.natural_images import NaturalImages, natural_images
 
 # Two ways to compute one network in float32: sums in another order.
 FORWARD_TOLERANCE = 1e-4
 LAYER = "block2_2_expand_relu"
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Mean:
-    """The mean of a filter's map, times a factor; of an objective what `judge` needs."""
-
-    factor: float = 1.0
-
-    def __call__(self, activation, filter_index):
-        return self.factor * activation.mean(axis=tuple(range(activation.ndim - 1)))[filter_index]
-
-    def choices(self, channels):
-        return channels
-
-    def describe(self):
-        return f"mean {self.factor}"
-
-    def plain(self):
-        return self
-
-    def check(self, activation_shape, layer):
-        pass
 
 
 @jax.tree_util.register_dataclass
@@ -67,42 +42,8 @@ class Coupled(Mean):
         return Mean(self.factor)
 
 
-def channels_times_weights(weights, images, layer):
-    return images * weights["gain"]
-
-
-def other_channels(weights, images, layer):
-    return images[..., ::-1] * weights["gain"]
-
-
-class Counted:
-    """A `preprocess` that counts its calls: one for each batch that is scored."""
-
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self, rgb):
-        self.calls += 1
-        return rgb / 10.0
-
-
-def network(forward=channels_times_weights, gain=(1.0, 1.0, 1.0), preprocess=None) -> Model:
-    """A network of one layer: filter k is channel k of the RGB image / 10, times a gain."""
-    weights = {"gain": jnp.array(gain)}
-    return Model.from_callable(forward, weights, ["colours", "again"], preprocess or Counted())
-
-
-def coloured(*colours: tuple[int, int, int], size: int = 4) -> np.ndarray:
-    return np.array(colours, np.uint8)[:, None, None, :].repeat(size, axis=1).repeat(size, axis=2)
-
-
-def natural_of(images: np.ndarray) -> NaturalImages:
-    return NaturalImages(images, f"hash of {images.tobytes()!r}", "a test")
-
-
 # Red: 10, 20, 30, 40 (mean 25, spread 11.18). Green: 0, 0, 200, 200 (mean 100, spread 100). Blue: always 50.
 NATURAL = natural_of(coloured((10, 0, 50), (20, 0, 50), (30, 200, 50), (40, 200, 50)))
-SOME = natural_of(np.random.default_rng(0).integers(0, 256, (2 * BATCH + 4, 4, 4, 3), dtype=np.uint8))  # 3 batches
 
 
 def judged(colour, filter_index, *, natural: NaturalImages | None = NATURAL, **options):
@@ -284,88 +225,6 @@ def test_images_of_one_size_are_compiled_for_once():
         assert not [event for event in compiled if "backend_compile" in event]
     finally:
         jax.monitoring.clear_event_listeners()
-
-
-# Kept scores
-
-
-def batches(cache: Path | None, **options) -> tuple[int, list[float]]:
-    """(how many batches were scored, the percentiles of three pictures)."""
-    preprocess = Counted()
-    pictures = coloured((130, 130, 130), (120, 120, 120), (128, 128, 128))
-    model = network(options.pop("forward", channels_times_weights), preprocess=preprocess)
-    layer, objective = options.pop("layer", "colours"), options.pop("objective", Mean())
-    found = judge(model, layer, pictures, [0, 1, 2], objective=objective, natural=SOME, cache=cache, **options)
-    return preprocess.calls, found.percentile.tolist()
-
-
-def test_kept_scores_are_used(tmp_path):
-    computed, percentiles = batches(tmp_path)
-    assert batches(tmp_path) == (2, percentiles)  # the pictures, and a batch for the check
-    assert computed >= 1 + 3
-
-
-def test_kept_scores_are_not_there_without_a_folder(tmp_path):
-    batches(tmp_path)
-    assert batches(None)[0] >= 1 + 3
-
-
-@pytest.mark.parametrize("place", [0, 40, -1], ids=["checksum", "first score", "last byte"])
-def test_damaged_kept_scores_are_computed_anew(tmp_path, place):
-    _, percentiles = batches(tmp_path)
-    (file,) = tmp_path.iterdir()
-    whole = file.read_bytes()
-    spoiled = bytearray(whole)
-    spoiled[place] ^= 1
-    file.write_bytes(spoiled)
-    calls, again = batches(tmp_path)
-    assert (calls >= 1 + 3, again) == (True, percentiles)
-    assert file.read_bytes() == whole
-
-
-@pytest.mark.parametrize("length", [0, 10, 100])
-def test_truncated_kept_scores_are_computed_anew(tmp_path, length):
-    _, percentiles = batches(tmp_path)
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:length])
-    calls, again = batches(tmp_path)
-    assert (calls >= 1 + 3, again) == (True, percentiles)
-
-
-def test_kept_scores_under_another_name_are_computed_anew(tmp_path):
-    batches(tmp_path, layer="again")
-    (file,) = tmp_path.iterdir()
-    batches(tmp_path)
-    (other,) = set(tmp_path.iterdir()) - {file}
-    other.write_bytes(file.read_bytes())
-    assert batches(tmp_path)[0] >= 1 + 3
-
-
-@pytest.mark.parametrize("other", [{"layer": "again"}, {"objective": Mean(2.0)}], ids=["layer", "objective"])
-def test_kept_scores_are_not_used_for_another(tmp_path, other):
-    batches(tmp_path)
-    assert batches(tmp_path, **other)[0] >= 1 + 3
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_kept_scores_are_not_used_for_another_network_of_equal_weights(tmp_path):
-    batches(tmp_path)
-    calls, percentiles = batches(tmp_path, forward=other_channels)
-    assert calls >= 1 + 3
-    assert percentiles == batches(None, forward=other_channels)[1]
-
-
-def test_folder_that_cannot_be_written_is_logged(tmp_path, caplog):
-    (tmp_path / "file").write_text("in the way")
-    with caplog.at_level(logging.INFO, logger="jaxviz"):
-        _, percentiles = batches(tmp_path / "file" / "natural")
-    assert percentiles == batches(None)[1]
-    assert "not kept" in caplog.text
-
-
-def test_default_folder_is_in_the_users_cache(monkeypatch, tmp_path):
-    monkeypatch.setenv("JAXVIZ_CACHE", str(tmp_path))
-    assert default_cache() == tmp_path / "natural"
 
 
 # Before softmax

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_objectives import SHAPE, TOLERANCE, VECTORS, activations, value
 
 from jaxviz.errors import ConfigError
-from jaxviz.models import architecture
-from jaxviz.models.graph import GraphBuilder
-from jaxviz.models.layers import GraphForward
-from jaxviz.models.random_weights import random_weights
 from jaxviz.objectives import (
     OBJECTIVES,
     Channel,
@@ -28,10 +24,6 @@ from jaxviz.objectives import (
     parse_objective,
 )
 
-TOLERANCE = 1e-5  # relative: float32 sums of a few hundred terms in another order
-BFLOAT16_ERROR = 0.03  # of logits around 1: 8 bits of precision
-SHAPE = (5, 6, 8)  # height, width, channels: odd and even
-VECTORS = np.random.default_rng(0).normal(size=(3, SHAPE[-1])).astype(np.float32)
 MAP_OBJECTIVES = {
     "channel": Channel(),
     "border": Channel(border=1),
@@ -45,14 +37,6 @@ MAP_OBJECTIVES = {
     "diverse": Channel() + 1e2 * Diversity(),
 }
 LINEAR = {"channel", "border", "neuron", "neuron at", "direction", "negative", "difference"}
-
-
-def activations(*shape: int, seed: int = 1) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-def value(objective, activation, filter_index: int = 1) -> float:
-    return float(objective(activation, jnp.int32(filter_index)))
 
 
 # Every objective
@@ -231,76 +215,6 @@ def test_climbing_diversity_makes_replicas_less_alike():
     assert total(replicas + 0.1 * jax.grad(total)(replicas)) > total(replicas)
 
 
-# Arithmetic
-
-a, b, c = Channel(), Neuron(), LayerActivity()
-ARITHMETIC = {
-    "a + b": (a + b, lambda a, b, c: a + b),
-    "a - b": (a - b, lambda a, b, c: a - b),
-    "2a + 3b": (2 * a + 3 * b, lambda a, b, c: 2 * a + 3 * b),
-    "-(a - b)": (-(a - b), lambda a, b, c: b - a),
-    "a - (b - c)": (a - (b - c), lambda a, b, c: a - b + c),
-    "a - 2(b - 3c)": (a - 2 * (b - 3 * c), lambda a, b, c: a - 2 * b + 6 * c),
-    "(a - b) - c": ((a - b) - c, lambda a, b, c: a - b - c),
-    "a * 2": (a * 2, lambda a, b, c: 2 * a),
-    "(a + b) / 4": ((a + b) / 4, lambda a, b, c: (a + b) / 4),
-    "-(-a)": (operator.neg(-a), lambda a, b, c: a),
-    "a - a": (a - a, lambda a, b, c: 0 * a),
-    "sum": (sum([a, b, c]), lambda a, b, c: a + b + c),
-    "numpy": (np.float32(2) * a - b * np.int64(3), lambda a, b, c: 2 * a - 3 * b),
-}
-
-
-@pytest.mark.parametrize("name", ARITHMETIC)
-def test_arithmetic_is_that_of_the_scores(name):
-    objective, expected = ARITHMETIC[name]
-    activation = activations(*SHAPE)
-    terms = [value(term, activation) for term in (a, b, c)]
-    assert value(objective, activation) == pytest.approx(expected(*terms), rel=TOLERANCE, abs=1e-7)
-    scores = objective.scores(activations(2, *SHAPE), jnp.int32(1))
-    expected_scores = expected(*(term.scores(activations(2, *SHAPE), jnp.int32(1)) for term in (a, b, c)))
-    np.testing.assert_allclose(scores, expected_scores, rtol=TOLERANCE, atol=1e-7)
-
-
-@pytest.mark.parametrize("weight", [math.nan, math.inf, -math.inf, 1e39])
-def test_weight_that_is_not_finite_is_refused(weight):
-    with pytest.raises(ConfigError, match="weight"):
-        weight * Channel()
-
-
-def test_weights_that_overflow_together_are_refused():
-    with pytest.raises(ConfigError, match="weight"):
-        1e30 * (1e30 * Channel())
-
-
-@pytest.mark.parametrize("divisor", [0, 0.0, math.nan, 1e-320])
-def test_divisor_without_a_finite_inverse_is_refused(divisor):
-    with pytest.raises(ConfigError):
-        Channel() / divisor
-
-
-@pytest.mark.parametrize("other", ["2", True, None, [1.0], 2j])
-@pytest.mark.parametrize("operation", [operator.mul, operator.truediv, operator.add, operator.sub])
-def test_arithmetic_with_anything_else_is_a_type_error(operation, other):
-    with pytest.raises(TypeError):
-        operation(Channel(), other)
-
-
-def test_other_weights_and_vectors_do_not_recompile():
-    score = jax.jit(lambda objective, activation: objective(activation, jnp.int32(1)))
-    activation = activations(*SHAPE)
-    for weight in (0.5, 2.0):
-        objective = Channel() - weight * Direction(weight * VECTORS)
-        assert float(score(objective, activation)) == pytest.approx(value(objective, activation), rel=TOLERANCE)
-    assert score._cache_size() == 1
-    score(Channel() - Direction(VECTORS, 1.0), activation)  # what is static does
-    assert score._cache_size() == 2
-
-
-def test_combination_is_flat():
-    assert len((Channel() - 2 * (Neuron() - (Channel() + LayerActivity()))).terms) == 4
-
-
 # What the recipe, the request and the command line need to know
 
 
@@ -444,83 +358,3 @@ def test_objective_rebuilt_by_jax_is_equal():
     for objective in (Channel(1), Neuron(1, 2), ClassLogit(), Channel() - 0.5 * Neuron()):
         assert jax.tree.map(lambda leaf: leaf, objective) == objective
         assert dataclasses.is_dataclass(objective)
-
-
-# Class logits: a classifier without its softmax
-
-
-@pytest.fixture(scope="module")
-def classifier():
-    net = GraphBuilder()
-    x = net.relu(net.conv("input_layer", "conv", channels=6, kernel=3, stride=2, bias=True), "relu")
-    net.dense_softmax(net.global_avg_pool(x, "avg_pool"), "predictions", channels=5)
-    graph = net.graph()
-    return GraphForward(graph), jax.tree.map(jnp.asarray, random_weights(graph))
-
-
-IMAGES = jax.random.normal(jax.random.key(0), (2, 13, 12, 3))
-
-
-def test_probabilities_are_the_softmax_of_the_logits(classifier):
-    forward, weights = classifier
-    logits = forward.before_softmax()(weights, IMAGES, "predictions")
-    assert float(jnp.abs(logits.sum(axis=1) - 1).min()) > 0.01  # they are no probabilities
-    np.testing.assert_allclose(jax.nn.softmax(logits), forward(weights, IMAGES, "predictions"), rtol=TOLERANCE)
-
-
-def test_classifier_is_prepared_for_bfloat16_with_its_softmax_and_without(classifier):
-    forward, weights = classifier
-    for graph in (forward, forward.before_softmax()):
-        run = graph.fast("predictions", platform="gpu", dtype="bfloat16")
-        assert run.prepare(weights)["predictions"]["kernel"].dtype == "bfloat16"
-        np.testing.assert_allclose(
-            run(run.prepare(weights), IMAGES, "predictions"), graph(weights, IMAGES, "predictions"), atol=BFLOAT16_ERROR
-        )
-
-
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50v2"])
-def test_graph_before_softmax_has_the_same_weights_and_costs(name):
-    graph = architecture(name, head=True).graph
-    logits = graph.before_softmax()
-    assert logits != graph
-    assert logits.weight_shapes() == graph.weight_shapes()
-    assert logits.macs("predictions", 64, 64) == graph.macs("predictions", 64, 64)
-    assert logits.output_sizes(64, 64) == graph.output_sizes(64, 64)
-
-
-def test_logits_are_affine_in_the_last_map_and_probabilities_are_not(classifier):
-    forward, _ = classifier
-    assert forward.before_softmax().below_affine("predictions") == "relu"
-    assert forward.below_affine("avg_pool") == "relu"
-    assert forward.below_affine("predictions") is None
-
-
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-@pytest.mark.parametrize(("objective", "layer"), [(ClassLogit(), "predictions"), (Channel(), "avg_pool")])
-def test_head_that_is_never_computed_gives_its_scores_and_gradients(classifier, platform, objective, layer):
-    forward, weights = classifier
-    run = forward.before_softmax().fast(layer, platform=platform)
-    prepared = run.prepare(weights)
-    below = run.below_affine(layer)
-    assert below == "relu"
-
-    def score_above(activation):
-        return objective(run.above(prepared, activation, below, layer)[0], jnp.int32(3))
-
-    def score(image):  # as ascent.py has it
-        activation = run(prepared, image[None], below)
-        at_zero, constant_gradient = jax.value_and_grad(score_above)(jnp.zeros(activation.shape))
-        return (activation * constant_gradient).sum() + at_zero
-
-    def plain(image):
-        x = forward(weights, image[None], "avg_pool")[0]
-        if layer == "predictions":
-            x = x @ weights["predictions"]["kernel"] + weights["predictions"]["bias"]
-        return x[3]
-
-    value, gradient = jax.jit(jax.value_and_grad(score))(IMAGES[0])
-    expected, expected_gradient = jax.jit(jax.value_and_grad(plain))(IMAGES[0])
-    assert float(value) == pytest.approx(float(expected), rel=TOLERANCE)
-    np.testing.assert_allclose(
-        gradient, expected_gradient, rtol=0, atol=TOLERANCE * float(jnp.abs(expected_gradient).max())
-    )

@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers_pictures import SMALL, classifier, dead_at_first, dead_under_relu, small_preset
+from helpers_pictures import SMALL, classifier, dead_at_first, dead_branch, dead_under_relu, small_preset
 from test_fast_path import slow_operations
 
 from jaxviz import Model, RenderConfig, ascent, iter_render, render_layer
 from jaxviz.errors import ConfigError
+from jaxviz.judge import UNRANKED
 from jaxviz.objectives import Channel, ClassLogit, Direction, Diversity, LayerActivity, Neuron
-from jaxviz.plan import make_parameterization, plan_render
+from jaxviz.parameterizations import make_parameterization
+from jaxviz.plan import plan_render
 
 OBJECTIVES = {
     "channel": Channel(),
@@ -47,14 +49,26 @@ def test_nothing_couples_the_images_of_a_batch(lite0, preset):
     np.testing.assert_array_equal(alone.history[0], beside.history[1])
 
 
-def test_transforms_differ_between_the_images_of_a_batch():
-    """One network output for all filters, so that only noise and transforms can tell images apart."""
-    mean = Model.from_callable(
+@pytest.fixture
+def mean() -> Model:
+    """One output for all filters, so that only noise and transforms can tell images apart."""
+    return Model.from_callable(
         lambda weights, images, layer: jnp.repeat(images.mean(axis=-1, keepdims=True), 2, axis=-1) + 0 * weights,
         jnp.float32(0),
         ["mean"],
         lambda rgb: rgb / 127.5 - 1,
     )
+
+
+def test_transforms_are_drawn_anew_at_every_step(mean):
+    start = np.random.default_rng(0).normal(size=(1, 48, 48, 3)).astype(np.float32)
+    jitter, still = (("jitter", 8),), 1e-20  # the image stays what it is
+    config = RenderConfig.keras(image_size=48, crop=0, steps=6, step_size=still, transforms=jitter)
+    (history,) = render_layer(mean, "mean", [0], config, initial_images=start).history
+    assert len(set(history.tolist())) > 4  # of six; two may happen to be equal
+
+
+def test_transforms_differ_between_the_images_of_a_batch(mean):
     start = np.repeat(np.random.default_rng(0).normal(size=(1, 48, 48, 3)).astype(np.float32), 2, axis=0)
     config = RenderConfig.keras(image_size=48, crop=0, steps=2, batch_size=2, transforms=(("pad", 4), ("jitter", 8)))
     result = render_layer(mean, "mean", [0, 1], config, initial_images=start)
@@ -82,7 +96,7 @@ def test_more_filters_of_distill_do_not_recompile(lite0):
 def test_loop_body_of_a_preset_holds_nothing_slow(lite0, preset):
     plan = plan_render(lite0, "block2_1_expand_relu", range(2), small_preset(preset, batch_size=2))
     run, weights = ascent.bind(plan.forward, lite0.weights, plan.layer, platform="cpu")
-    parameterization = make_parameterization(plan.config, lite0)
+    parameterization = make_parameterization(plan.config, lite0.preprocess)
     keys = ascent.unit_keys(
         jnp.uint32(0), jnp.arange(2, dtype=jnp.int32), jnp.zeros((2, 1), jnp.int32), jnp.zeros(2, jnp.int32)
     )
@@ -128,6 +142,17 @@ def test_rescue_leaves_an_image_alone_that_has_a_gradient():
     plain = render_layer(model, "relu", [1], config)
     beside = render_layer(model, "relu", [1, 0], dataclasses.replace(config, rescue_steps=16))
     np.testing.assert_allclose(beside.history[0], plain.history[0], rtol=TOLERANCE)
+
+
+def test_rescue_of_a_neighbour_does_not_revive_a_dead_branch():
+    """Filter 0 has a live and a dead branch, filter 1 only dead ones; that one alone is to be rescued."""
+    model = dead_branch()
+    config = RenderConfig.keras(image_size=32, crop=0, steps=20, batch_size=2, step_size=2.0)
+    plain = render_layer(model, "sum", [0, 1], config)
+    rescued = render_layer(model, "sum", [0, 1], dataclasses.replace(config, rescue_steps=16))
+    assert plain.status == ("ok", "dead")
+    assert rescued.status == ("ok", "ok")
+    np.testing.assert_allclose(rescued.history[0], plain.history[0], rtol=TOLERANCE)
 
 
 def test_filter_that_stays_dead_is_tried_again_from_other_noise():
@@ -187,6 +212,17 @@ def test_diversity_couples_the_replicas_of_a_filter_and_nothing_else(toy_model, 
     np.testing.assert_array_equal(alone.pictures, beside.pictures[2:4])
 
 
+def test_score_of_coupled_replicas_leaves_the_coupling_out(toy_model, small):
+    start = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    still = dataclasses.replace(small, steps=1, step_size=1e-20)  # the images stay what they are
+    plain, coupled = (
+        render_layer(toy_model, "conv_c", [3], still, objective=objective, replicas=2, initial_images=start)
+        for objective in (Channel(), Channel() + 10 * Diversity())
+    )
+    np.testing.assert_allclose(coupled.scores, plain.scores, rtol=TOLERANCE)
+    assert (coupled.history < plain.history - 1).all()
+
+
 def test_batch_that_cuts_coupled_replicas_is_an_error(toy_model, small):
     with pytest.raises(ConfigError, match="multiple of 3"):
         render_layer(
@@ -197,6 +233,19 @@ def test_batch_that_cuts_coupled_replicas_is_an_error(toy_model, small):
             objective=Channel() + Diversity(),
             replicas=3,
         )
+
+
+# Beside natural images
+
+
+def test_tile_of_a_dead_filter_is_not_judged():
+    config = RenderConfig.keras(image_size=32, crop=0, steps=2, batch_size=2)
+    result = render_layer(dead_under_relu(), "relu", [0, 1], config)
+    assert result.status == ("dead", "ok")
+    judgement = result.judge()
+    assert np.isnan([judgement.scores[0], judgement.percentile[0]]).all()
+    assert (judgement.rank[0], judgement.robust_rank[0]) == (UNRANKED, UNRANKED)
+    assert judgement.rank[1] > 0
 
 
 # Scores, history, snapshots

@@ -60,7 +60,7 @@ def render(
     pictures: str | None,
 ) -> dict[str, Any]:
     """Times, scores before the first step and of the final images, and the process's peak memory since it began."""
-    network, recipe = _model(model, weights), jaxviz.RenderConfig.keras(**config)
+    network, recipe = _model(model, weights), jaxviz.RenderConfig.from_preset(**({"preset": "keras"} | config))
     gc.collect()
     clock.reset()
     busy, own, started = machine.busy_cpu_s(), time.process_time(), time.perf_counter()

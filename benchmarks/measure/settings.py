@@ -25,6 +25,9 @@ CONV2, CONV3, CONV5 = (
     Target(MODEL, layer, steps) for layer, steps in zip(LAYERS, (30, 6, 6), strict=True)
 )  # 6 where a step is slow
 LITE0 = Target(REAL_MODEL, "block5_2_expand_conv", 30)
+PRESET_TARGETS = tuple(
+    Target(REAL_MODEL, f"{block}_expand_{kind}", 30) for block in ("block2_2", "block4_2") for kind in ("conv", "relu")
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Settings:
         lite0: jaxviz against plain JAX at lite0_batches images a call; slow_after_s as in the race.
         sweep: the N that `auto` is compared with.
         devices_filters: fewer than `filters`, with all steps, because pictures are compared.
+        presets, presets_size: whose cost in both presets, of images of that size.
         weights_seed: of ResNet50V2's random weights.
     """
 
@@ -59,6 +63,8 @@ class Settings:
     slow_after_s: float = 60.0
     sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
     devices_filters: int = 32
+    presets: tuple[Target, ...] = PRESET_TARGETS
+    presets_size: int = 224
     weights_seed: int = 0
 
     @property
@@ -69,7 +75,8 @@ class Settings:
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values."""
         values = asdict(self) | {name: getattr(self, name)._asdict() for name in ("memory", "start", "lite0")}
-        values["targets"] = [target._asdict() for target in self.targets]
+        for name in ("targets", "presets"):
+            values[name] = [target._asdict() for target in getattr(self, name)]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -86,6 +93,8 @@ QUICK = Settings(
     lite0_batches=(4, 2),
     sweep=(1, 2),
     devices_filters=4,
+    presets=PRESET_TARGETS[:1],
+    presets_size=64,
 )
 
 

@@ -62,7 +62,7 @@ def render(
     negative: Annotated[bool, typer.Option("--negative", help="What the filter dislikes.")] = False,
     replicas: Annotated[int, typer.Option(metavar="N", help="Pictures of each filter, from different noise.")] = 1,
     diversity: Annotated[
-        float, typer.Option(metavar="WEIGHT", help="Of the replicas' difference in the objective (Lucid's: 100).")
+        float, typer.Option(metavar="WEIGHT", help="Of the replicas' difference, against the score; try 3.")
     ] = 0.0,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Updates of the image (keras: 30).")] = None,
     step_size: Annotated[float | None, typer.Option(metavar="X", help="Length of one update (keras: 10).")] = None,

@@ -1,0 +1,162 @@
+"""The command that measures the facts, the report of them, and what is committed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
+
+from helpers_facts import (  # noqa: E402
+    TINY,
+    batch_raw,
+    failed_result,
+    raw_result,
+)
+
+from benchmarks import facts, machine, pictures, report  # noqa: E402
+from benchmarks.measure import (  # noqa: E402
+    FACTS,
+    WHOLE,
+    batch,
+    drift,
+    summary,
+)
+from benchmarks.measure.block import NOTHING_YET, block  # noqa: E402
+from benchmarks.measure.settings import QUICK, RESULTS, TRIALS, Settings, newest  # noqa: E402
+from benchmarks.workers import WorkerError  # noqa: E402
+
+RESULT_FILES = sorted(RESULTS.glob("*.json"))
+
+
+@pytest.fixture
+def made_up():
+    return summary.summarise(raw_result())
+
+
+# The command
+
+
+def test_facts_refuse_a_busy_machine(monkeypatch, capsys):
+    monkeypatch.setattr(machine, "load_average", lambda: 0.9)
+    assert facts.main(["--quick"]) == facts.EXIT_REFUSED
+    assert "load average is 0.90" in capsys.readouterr().err
+
+
+def test_facts_refuse_a_name_that_is_none(capsys):
+    with pytest.raises(SystemExit) as stop:
+        facts.main(["speed"])
+    assert stop.value.code == facts.EXIT_REFUSED
+    assert "'speed' is no fact" in capsys.readouterr().err
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """(settings, folder) of runs whose measurements are made up."""
+    calls = []
+    result = summary.summarise(raw_result())
+
+    def run(names, settings, *, forced):
+        result["facts"] = {name: result["facts"][name] for name in names}
+        calls.append([settings])
+        return result
+
+    monkeypatch.setattr(machine, "load_average", lambda: 0.0)
+    monkeypatch.setattr(facts, "run", run)
+    monkeypatch.setattr(facts, "write", lambda _, folder: calls[-1].append(folder))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "folder"),
+    [
+        ([], Settings(), RESULTS),
+        (list(WHOLE), Settings(), RESULTS),
+        (["batch"], Settings(), TRIALS),
+        (["--quick"], QUICK, TRIALS),
+    ],
+)
+def test_only_whole_runs_are_results(written, arguments, settings, folder):
+    assert facts.main(arguments) == 0
+    assert written == [[settings, folder]]
+
+
+def test_exit_code_is_1_if_a_claim_does_not_hold(written, monkeypatch):
+    monkeypatch.setattr(summary, "broken", lambda _: ["batch: too slow"])
+    assert facts.main([]) == facts.EXIT_BROKEN == 1
+
+
+def test_failing_fact_does_not_stop_the_others(monkeypatch):
+    def fail(_):
+        raise WorkerError("out of memory")
+
+    monkeypatch.setitem(FACTS, "drift", dataclasses.replace(drift.FACT, measure=fail))
+    monkeypatch.setitem(FACTS, "batch", dataclasses.replace(batch.FACT, measure=lambda _: batch_raw()))
+    result = facts.run(["drift", "batch"], TINY)
+    assert result["facts"]["drift"]["failed"] == "out of memory"
+    assert result["facts"]["batch"]["holds"] is True
+
+
+# The report
+
+
+def test_block_holds_every_row_and_verdict(made_up):
+    text = block(made_up, "a.json")
+    for name, entry in made_up["facts"].items():
+        for row in FACTS[name].table(entry["figures"]):
+            assert f"| {' | '.join(row)} |" in text
+        for claim in entry["claims"]:
+            assert summary.claim_text(claim)[1:] in text
+
+
+def test_block_is_deterministic_and_names_its_source(made_up):
+    text = block(json.loads(json.dumps(made_up)), "a.json")
+    assert text == block(copy.deepcopy(made_up), "a.json")
+    assert "[a.json](facts/a.json)" in text
+
+
+def test_block_says_what_failed():
+    assert "\nFailed: renderer ended with exit code 1:\n" in block(failed_result(), "a.json")
+
+
+def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
+    readme = tmp_path / "README.md"
+    marked = [(report.FACTS_BEGIN, report.FACTS_END), (report.PICTURES_BEGIN, report.PICTURES_END)]
+    readme.write_text("above\n" + "".join(f"{begin}\nold\n{end}\n" for begin, end in marked))
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(report, "FACTS_README", readme)
+    monkeypatch.setattr(report, "newest", lambda *_: None)
+    monkeypatch.setattr(report.facts_settings, "newest", lambda: None)
+    assert report.main(["--check"]) == 1
+    assert report.main([]) == 0
+    assert report.main(["--check"]) == 0
+    assert NOTHING_YET in readme.read_text()
+    assert pictures.NOTHING_YET in readme.read_text()
+    assert "run: python -m benchmarks.race" in capsys.readouterr().err
+
+
+# What is committed
+
+
+def test_readme_holds_the_newest_facts():
+    path = newest()
+    shown = report.FACTS_README.read_text().split(report.FACTS_BEGIN)[1].split(report.FACTS_END)[0].strip()
+    assert shown == (NOTHING_YET if path is None else block(json.loads(path.read_text()), path.name))
+
+
+@pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.name)
+def test_facts_file_can_be_trusted(path):
+    assert summary.problems(json.loads(path.read_text())) == []
+
+
+def test_newest_facts_are_all_of_them():
+    if not RESULT_FILES:
+        pytest.skip("there is no facts file yet: python -m benchmarks.facts")
+    assert list(json.loads(newest().read_text())["facts"]) == list(WHOLE)
