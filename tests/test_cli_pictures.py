@@ -154,6 +154,22 @@ def test_second_run_keeps_what_was_judged(tmp_path: Path, photographs: Path) -> 
     assert [entry["rank"] is not None for entry in more] == [True, True, False, False]
 
 
+def test_pictures_that_are_rendered_again_are_judged_again(tmp_path: Path, photographs: Path) -> None:
+    summary = render(tmp_path, "--images", photographs)
+    true = record(summary)
+    file = Path(summary["folder"]) / "layer.json"
+    file.write_text(json.dumps(true | {"filters": [entry | {"percentile": -1} for entry in true["filters"]]}))
+    assert record(render(tmp_path, "--images", photographs, "--overwrite"))["filters"] == true["filters"]
+
+
+def test_objective_that_does_not_suit_the_picture_is_told_before_it_is_rendered(tmp_path: Path) -> None:
+    """The cell is on the map of the image, and not on that of the picture, which is smaller by the crop."""
+    options = ("--size", "64", "--crop", "20", "--objective", "neuron:20,20", "--judge")
+    ran = run("render", TINY, "first_conv", "--filters", "0", "--steps", "2", *options, "--out", tmp_path)
+    assert (ran.code, "outside the 12x12 map" in ran.err) == (2, True)
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_other_natural_images_judge_anew(tmp_path: Path, photographs: Path) -> None:
     first = record(render(tmp_path, "--images", photographs))
     (photographs / "0.png").unlink()
@@ -172,7 +188,7 @@ def test_dead_filter_has_a_tile_and_no_rank(tmp_path: Path, photographs: Path) -
     summary = render(tmp_path, "--images", photographs, layer="odd_conv", filters="0-7")
     assert summary["counts"]["dead"] == 1
     dead = [entry for entry in record(summary)["filters"] if entry["status"] == "dead"]
-    assert [entry["rank"] for entry in dead] == [None]
+    assert [(entry["judged_score"], entry["rank"]) for entry in dead] == [(None, None)]
 
 
 def test_without_scikit_image_distill_renders_and_says_why_it_does_not_judge(

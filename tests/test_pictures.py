@@ -17,6 +17,7 @@ from jaxviz.judge import UNRANKED
 from jaxviz.objectives import Channel, ClassLogit, Direction, Diversity, LayerActivity, Neuron
 from jaxviz.parameterizations import make_parameterization
 from jaxviz.plan import plan_render
+from jaxviz.scoring import affine_head, unit_scores
 
 OBJECTIVES = {
     "channel": Channel(),
@@ -66,6 +67,25 @@ def test_transforms_are_drawn_anew_at_every_step(mean):
     config = RenderConfig.keras(image_size=48, crop=0, steps=6, step_size=still, transforms=jitter)
     (history,) = render_layer(mean, "mean", [0], config, initial_images=start).history
     assert len(set(history.tolist())) > 4  # of six; two may happen to be equal
+
+
+@pytest.mark.parametrize(("layer", "affine"), [("stem_conv", True), ("stem_relu", False)])
+def test_score_is_the_mean_over_the_views(lite0, layer, affine):
+    forward, weights = ascent.bind(lite0.forward, lite0.weights, layer, platform="cpu")
+    head = affine_head(forward, weights, layer, Channel(), jnp.int32(3), (24, 24))
+    assert (head is not None) is affine
+    images = jax.random.normal(jax.random.key(0), (2, 3, 24, 24, 3))
+    scores = unit_scores(forward, weights, layer, Channel(), jnp.int32(3), head, images)
+    each = lite0.forward(lite0.weights, images.reshape(6, 24, 24, 3), layer)[..., 3].mean(axis=(1, 2))
+    np.testing.assert_allclose(scores, each.reshape(2, 3).mean(axis=1), rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_objective_must_suit_what_the_network_sees_of_the_image(toy_model):
+    """A border that the whole image's map has room for, and a crop's has not."""
+    config = RenderConfig.keras(image_size=64, crop=0, steps=1, activation_border=5)
+    assert plan_render(toy_model, "conv_a", [0], config).filters == (0,)
+    with pytest.raises(ConfigError, match="activation_border 5"):
+        plan_render(toy_model, "conv_a", [0], dataclasses.replace(config, transforms=(("crops", 2, 0.5, 0.9, 16),)))
 
 
 def test_transforms_differ_between_the_images_of_a_batch(mean):
