@@ -1,0 +1,243 @@
+"""What a command or a job file asks for, as values: how and where (`RenderRequest`), and which filters of which layers.
+
+`check_task` and `atlas_tasks` need neither weights nor a device: all that can be wrong with a request is found before
+any are fetched, compiled or waited for. What a request makes of them is in atlas.py.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jaxviz import models as registry
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, FilterError, UnknownLayerError, nearest
+from jaxviz.models.graph import Graph
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from jaxviz.algebra import Objective
+
+CONVOLUTIONS = ("conv", "depthwise_conv")
+ORDERS = ("cheapest", "network", "given")
+
+FilterList = tuple[int, ...] | Literal["all"] | None  # None: the first 64
+
+
+@dataclass(frozen=True)
+class ObjectiveRequest:
+    """What to maximise, as it is typed; `vectors` is a NumPy file of (rows, channels) for `direction`."""
+
+    name: str = "channel"
+    vectors: Path | None = None
+    negative: bool = False
+    diversity: float = 0.0
+
+    def build(self, border: int) -> Objective:
+        """The objective; `border` cells of the map are left out. Imports jax.
+
+        Raises:
+            ConfigError: there is none of that name, or its vectors cannot be read.
+        """
+        from jaxviz.objectives import Diversity, parse_objective
+
+        rows = None if self.vectors is None else read_vectors(self.vectors)
+        found = parse_objective(self.name, border=border, vectors=rows)
+        if self.negative:
+            found = -found
+        return found + self.diversity * Diversity() if self.diversity else found
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """How pictures are made and where they go; everything of a render but the layer and its filters.
+
+    Attributes:
+        model: a name of `jaxviz.list_models()`.
+        config: how.
+        out: the folder above all; pictures go to out/model/layer/label.
+        label: name of the folder; "" is the preset's name.
+        weights: the user's weights file; None: the published ones.
+        objective: what to maximise.
+        replicas: pictures of each filter.
+        snapshots: steps after which the picture is kept too.
+        animate: "webp" or "gif": also the grid growing out of noise.
+        judge: put pictures beside natural images; None: where they are at hand, for all presets but `keras`.
+        images: a folder of natural images; None: those that scikit-image ships.
+        numbers: write filter numbers into the grid.
+        overwrite: render again, and replace another recipe's pictures.
+    """
+
+    model: str
+    config: RenderConfig
+    out: Path = Path("out")
+    label: str = ""
+    weights: Path | None = None
+    objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
+    replicas: int = 1
+    snapshots: tuple[int, ...] = ()
+    animate: str | None = None
+    judge: bool | None = None
+    images: Path | None = None
+    numbers: bool = False
+    overwrite: bool = False
+
+    @property
+    def folder_name(self) -> str:
+        """The label, or the preset's name."""
+        return self.label or self.config.preset
+
+    @cached_property
+    def objective_value(self) -> Objective:
+        """The objective itself. Imports jax."""
+        return self.objective.build(self.config.activation_border)
+
+
+@dataclass(frozen=True)
+class LayerTask:
+    """Filters of one layer to render."""
+
+    request: RenderRequest
+    layer: str
+    filters: FilterList = None
+
+    @property
+    def key(self) -> tuple[Path, str, str, str]:
+        """What tells its output folder from all others."""
+        return self.request.out, self.request.model, self.layer, self.request.folder_name
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """Which layers of a network, and which filters of each.
+
+    Attributes:
+        layers: globs of layer names; none: every convolution.
+        exclude: globs of those to leave out.
+        filters: (glob of layer names, filters) each; the last that fits a layer counts; without any, all filters.
+        order: "cheapest" first (least arithmetic), "network" or "given" (as the globs name them).
+    """
+
+    layers: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filters: tuple[tuple[str, FilterList], ...] = ()
+    order: str = "cheapest"
+
+
+def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask, ...]:
+    """The layers and filters of an atlas, in the order of work.
+
+    Raises:
+        UnknownModelError, UnknownLayerError: no such model, or a glob that fits no layer.
+        ConfigError: another order than those of ORDERS, or nothing is left.
+    """
+    if choice.order not in ORDERS:
+        raise ConfigError(f"order (--order) {choice.order!r} is unknown; allowed: {', '.join(ORDERS)}")
+    graph = registry.architecture(request.model, head=True).graph
+    chosen = _chosen_layers(request.model, graph, choice)
+    for glob, _ in choice.filters:
+        if not fnmatch.filter(chosen, glob):
+            raise UnknownLayerError(
+                f"filters (--filters) {glob!r} fits none of the {len(chosen)} chosen layers of {request.model}; "
+                f"{nearest(glob, chosen)}"
+            )
+    tasks = [LayerTask(request, layer, _filters_of(layer, choice)) for layer in chosen]
+    if choice.order == "cheapest":
+        places = {name: place for place, name in enumerate(graph.targets)}
+        tasks.sort(key=lambda task: (task_macs(task, graph), places[task.layer]))
+    return tuple(tasks)
+
+
+def task_macs(task: LayerTask, graph: Graph) -> int:
+    """Multiply-adds of one forward pass for each picture of a task, by the table; steps and gradients are not counted."""
+    channels = graph.by_name[task.layer].channels
+    filters = channels if task.filters == "all" else len(task.filters or range(min(channels, 64)))
+    return graph.macs(task.layer, *task.request.config.size) * filters * task.request.replicas
+
+
+def check_task(task: LayerTask) -> tuple[int, ...]:
+    """The filters, once everything that can be checked without weights is in order. Imports jax.
+
+    Raises:
+        RequestError: an unknown model, layer or filter, or settings that do not suit the layer.
+    """
+    from jaxviz import transforms
+    from jaxviz.animation import check_format
+    from jaxviz.models.model import check_layer
+    from jaxviz.request import check_replicas, check_request, checked_snapshots
+
+    request, config = task.request, task.request.config
+    graph = registry.architecture(request.model, head=True).graph
+    check_layer(request.model, task.layer, graph.targets)
+    if request.animate is not None:
+        check_format(request.animate)
+    _, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
+    chosen: tuple[int, ...] = ()
+    for size in ((seen[0], seen[1]), config.size):
+        row = graph.by_name[task.layer]
+        map_size = graph.output_sizes(*size)[task.layer]
+        flat = graph.receptive_fields()[task.layer] is None  # behind the global pool there is no map
+        activation = (row.channels,) if flat else (*map_size, row.channels)
+        chosen = check_request(task.layer, activation, task.filters, config, request.objective_value)
+    check_replicas(request.replicas)
+    checked_snapshots(request.snapshots, config)
+    return chosen
+
+
+def needs_head(task: LayerTask) -> bool:
+    """Whether the layer belongs to the classifier."""
+    return task.layer not in registry.architecture(task.request.model, head=False).graph.targets
+
+
+def read_vectors(file: Path) -> np.ndarray:
+    """A NumPy file of one array. Raises ConfigError."""
+    import numpy as np
+
+    try:
+        with file.open("rb") as opened:
+            vectors = np.load(opened, allow_pickle=False)
+    except OSError as error:
+        raise ConfigError(f"--vectors {str(file)!r} cannot be read: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:
+        raise ConfigError(
+            f"--vectors {str(file)!r} is no NumPy file of numbers; write one with np.save, (rows, channels)"
+        ) from error
+    if not isinstance(vectors, np.ndarray):
+        raise ConfigError(f"--vectors {str(file)!r} holds several arrays; write one with np.save, (rows, channels)")
+    return vectors
+
+
+def _chosen_layers(model: str, graph: Graph, choice: LayerChoice) -> list[str]:
+    known = [layer.name for layer in graph.layers if layer.kind != "input"]
+    convolutions = [layer.name for layer in graph.layers if layer.kind in CONVOLUTIONS]
+    chosen: dict[str, None] = {} if choice.layers else dict.fromkeys(convolutions)
+    for option, globs in (("layers (--layers)", choice.layers), ("exclude (--exclude)", choice.exclude)):
+        for glob in globs:
+            fitting = fnmatch.filter(known, glob)
+            if not fitting:
+                raise UnknownLayerError(
+                    f"{option} {glob!r} fits no layer of {model}; {nearest(glob, known)}. See: jaxviz layers {model}"
+                )
+            if globs is choice.layers:
+                chosen |= dict.fromkeys(fitting)
+    left = [name for name in chosen if not any(fnmatch.fnmatchcase(name, glob) for glob in choice.exclude)]
+    if not left:
+        raise ConfigError(
+            f"exclude (--exclude) {', '.join(choice.exclude)} leaves no layer of {model}; give fewer of them"
+        )
+    return left if choice.order == "given" else [name for name in known if name in left]
+
+
+def _filters_of(layer: str, choice: LayerChoice) -> FilterList:
+    found: FilterList = "all"
+    for glob, filters in choice.filters:
+        if fnmatch.fnmatchcase(layer, glob):
+            found = filters
+    if found is not None and not isinstance(found, str) and not found:
+        raise FilterError(f"filters (--filters) of layer {layer!r} are none; leave the layer out with --exclude")
+    return found
