@@ -8,6 +8,7 @@
     │   ├── ConfigError             a setting outside its range, or settings that leave nothing
     │   ├── OutputFolderError       the output folder or file is something else
     │   ├── WeightsError            a weights file that is broken or belongs to another model
+    │   ├── JobFileError            a job file that cannot be read, or asks for what cannot be
     │   └── ResultFileError         no benchmark result, or results that cannot be compared
     └── EnvironmentFailure          exit code 1: the machine failed, the request was fine
         ├── WeightsUnavailableError the weights are neither here nor to be fetched
@@ -63,6 +64,10 @@ class OutputFolderError(RequestError):
 
 class WeightsError(RequestError):
     """A weights file that cannot be read, or does not fit the model."""
+
+
+class JobFileError(RequestError):
+    """A job file that cannot be read, or that asks for what cannot be rendered; the message has the place in it."""
 
 
 class ResultFileError(RequestError):

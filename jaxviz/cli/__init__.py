@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import bench, render
+from jaxviz.cli import bench, render, run
 from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
@@ -92,4 +92,5 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 
 
 app.command()(render.render)
+app.command()(run.run)
 app.add_typer(bench.app, name="bench")

@@ -1,0 +1,324 @@
+"""What a run would take, without the run: filters, FLOP, memory, disk and time of every layer. Nothing is written.
+
+What needs no clock comes from the network's table. The rest is measured here and now: each layer's program is compiled
+with a few steps, some batches are rendered, and their time is scaled to all steps and batches. Compilation is counted
+as if no compiled program were kept. Filters that another attempt may be spent on are counted once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from jaxviz import images, transforms
+from jaxviz import models as registry
+from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
+from jaxviz.bench.machine import MIB, peak_memory
+from jaxviz.devices import batch_devices
+from jaxviz.errors import DeviceMemoryError
+from jaxviz.models.model import Model
+from jaxviz.plan import Plan, device_name, plan_render, smaller_batch
+from jaxviz.provenance import picture_bytes
+from jaxviz.recipe import Picture
+from jaxviz.render import iter_pictures
+from jaxviz.task import LayerTask, check_task, needs_head
+
+FEWEST_STEPS, MOST_STEPS = 2, 16  # of a measured batch
+CALL_S = 0.25  # what a measured batch should take at least, so that what happens once a batch does not count for steps
+USUAL_FLOP_PER_S = {"cpu": 5e9}  # for the first layer's number of steps; the next ones go by what was measured
+ACCELERATOR_FLOP_PER_S = 1e12
+MEASURED_BATCHES = 3  # after the first, which is slower
+PROVENANCE_BYTES = 3000  # of a picture file beside its pixels, at most
+PNG_OVERHEAD = 1.01  # of pixels that do not compress
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerEstimate:
+    """One layer; None is what was not measured. Times in seconds, of what is left to render."""
+
+    model: str
+    layer: str
+    label: str
+    folder: str
+    filters: int
+    pictures: int  # filters times replicas
+    already_there: int
+    steps: int
+    flop: int
+    disk_bytes: int  # measured: about; otherwise at most
+    batch_size: int | None = None
+    batches: int | None = None
+    memory_bytes: int | None = None  # the most that the whole process has taken up to this layer
+    compile_s: float | None = None
+    time_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A run: its layers in the order of work, and all of them together."""
+
+    layers: tuple[LayerEstimate, ...]
+    filters: int
+    pictures: int
+    already_there: int
+    flop: int
+    disk_bytes: int
+    memory_bytes: int | None
+    start_s: float | None  # importing, reading weights
+    compile_s: float | None
+    time_s: float | None  # start and compilation included
+    device: str | None
+
+
+def estimate(
+    tasks: Sequence[LayerTask], *, measure: bool = True, started: float | None = None, say: Callable[[str], None] = str
+) -> Estimate:
+    """What rendering these tasks would take.
+
+    Args:
+        tasks: what to render.
+        measure: on this machine, which needs the weights; otherwise only what the network's table tells.
+        started: when the process began, in `time.perf_counter()`; until now it has imported what a run would.
+        say: is told what is being measured.
+
+    Raises:
+        RequestError: a run would be refused.
+        WeightsUnavailableError: measuring needs weights that are not here.
+    """
+    started = time.perf_counter() if started is None else started
+    plain = [_from_table(task) for task in tasks]
+    if not measure:
+        return _summed(plain, start_s=None)
+    found = _load_models(tasks)
+    start_s = time.perf_counter() - started
+    layers: list[LayerEstimate] = []
+    rate: float | None = None
+    for place, (task, known) in enumerate(zip(tasks, plain, strict=True)):
+        say(f"measuring {place + 1} of {len(tasks)}: {task.request.model} {task.layer}")
+        layer, rate = _measured(task, known, found[task.request.model, task.request.weights], rate)
+        layers.append(layer)
+    return _summed(layers, start_s=start_s)
+
+
+def _from_table(task: LayerTask) -> LayerEstimate:
+    """What needs neither weights nor a clock."""
+    request, config = task.request, task.request.config
+    filters = len(check_task(task))
+    pictures = filters * request.replicas
+    files = pictures * (1 + len(request.snapshots))
+    grid = _grid_pixels(pictures, config.picture_size)
+    raw = files * 3 * math.prod(config.picture_size) + 3 * grid
+    frames = (len(request.snapshots) + 1) * grid if request.animate is not None else 0
+    return LayerEstimate(
+        model=request.model,
+        layer=task.layer,
+        label=request.folder_name,
+        folder=str(_folder(task)),
+        filters=filters,
+        pictures=pictures,
+        already_there=0 if request.overwrite else _count_files(_folder(task)),
+        steps=config.steps,
+        flop=pictures * _flop_per_picture(task),
+        disk_bytes=int(PNG_OVERHEAD * raw) + frames + files * PROVENANCE_BYTES,
+        batch_size=None if isinstance(config.batch_size, str) else config.batch_size,
+    )
+
+
+def _flop_per_picture(task: LayerTask) -> int:
+    """FLOP of the whole ascent of one picture, on what the network sees, and of its score at the end."""
+    config = task.request.config
+    graph = registry.architecture(task.request.model, head=True).graph
+    views, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
+    step = PASSES_PER_STEP * views * graph.macs(task.layer, seen[0], seen[1])
+    return FLOP_PER_MAC * (config.steps * step + graph.macs(task.layer, *config.size))
+
+
+def _measured(
+    task: LayerTask, known: LayerEstimate, model: Model, rate: float | None
+) -> tuple[LayerEstimate, float | None]:
+    """The layer, measured, and FLOP/s of its steps."""
+    started = time.perf_counter()
+    plan = _plan(task, model)
+    left = plan.without(_done(task, plan))
+    there = len(plan.wanted) - len(left.wanted)
+    flop = len(left.wanted) * _flop_per_picture(task)
+    plan_s = time.perf_counter() - started
+    known = dataclasses.replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
+    if not left.units:
+        return dataclasses.replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
+    while True:
+        try:
+            short, run = _measure(left, flop // len(left.wanted), rate)
+            break
+        except DeviceMemoryError as error:
+            left = smaller_batch(left, error)
+    config, steps = left.config, short.config.steps
+    per_call = _images_per_call(left)
+    batches = -(-len(left.wanted) // per_call)
+    scale = (config.steps + 0.5) / (steps + 0.5)  # the score at the end is half a step: forward only
+    batch_s = run.batch_s * scale
+    grid_share = _grid_pixels(known.pictures, config.picture_size) / math.prod(config.picture_size)
+    written = len(left.wanted) * (1 + len(left.snapshots)) + grid_share
+    time_s = plan_s + run.first_s + batches * batch_s + written * run.encode_s
+    return (
+        dataclasses.replace(
+            known,
+            batch_size=left.recipe.batch_size,
+            batches=batches,
+            disk_bytes=int(written * run.picture_bytes),
+            memory_bytes=run.memory_bytes,
+            compile_s=run.compile_s,
+            time_s=time_s,
+        ),
+        per_call * (flop / len(left.wanted)) / batch_s,
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What was measured of a plan: seconds, once a layer and once a batch, and a picture's file."""
+
+    first_s: float  # what the first batch takes longer, compilation included
+    compile_s: float
+    batch_s: float
+    encode_s: float
+    picture_bytes: float
+    memory_bytes: int | None
+
+
+def _measure(plan: Plan, flop_per_picture: int, rate: float | None) -> tuple[Plan, _Run]:
+    """A few batches of a plan with fewer steps."""
+    devices = batch_devices(calls=len(plan.units))
+    rate = rate or USUAL_FLOP_PER_S.get(devices[0].platform, ACCELERATOR_FLOP_PER_S)
+    call_flop = _images_per_call(plan) * flop_per_picture / plan.config.steps
+    short = _shortened(plan, min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(CALL_S * rate / call_flop))))
+    compile_s = 0.0
+
+    def compiled(seconds: float) -> None:
+        nonlocal compile_s
+        compile_s = seconds
+
+    pictures = iter_pictures(short, on_compiled=compiled)
+    batches, last = [], []
+    while True:
+        started = time.perf_counter()
+        found = list(islice(pictures, _images_per_call(short)))
+        if not found:
+            break
+        batches.append(time.perf_counter() - started)
+        last = found
+    batch_s = statistics.median(batches[1:])
+    started = time.perf_counter()
+    encoded = [len(picture_bytes(picture)) for picture in last]
+    encode_s = (time.perf_counter() - started) / len(last)
+    peak = peak_memory(devices).mb
+    return short, _Run(
+        first_s=max(batches[0] - batch_s, compile_s),
+        compile_s=compile_s,
+        batch_s=batch_s,
+        encode_s=encode_s,
+        picture_bytes=statistics.mean(encoded),
+        memory_bytes=None if peak is None else int(peak * MIB) + _held_bytes(plan, last),
+    )
+
+
+def _shortened(plan: Plan, steps: int) -> Plan:
+    """The plan with so many steps and `MEASURED_BATCHES` after the first; the same units again where they are few."""
+    config = plan.config
+    steps = min(steps, config.steps)
+    per_call = _images_per_call(plan) // plan.recipe.replicas
+    batch = (plan.units * per_call)[:per_call]
+    return dataclasses.replace(
+        plan,
+        units=batch * (1 + MEASURED_BATCHES),
+        snapshots=tuple(step for step in plan.snapshots if step <= steps),
+        config=dataclasses.replace(config, steps=steps, rescue_steps=min(config.rescue_steps, 1), attempts=1),
+    )
+
+
+def _images_per_call(plan: Plan) -> int:
+    """Images of one call, on all devices."""
+    per_device = plan.recipe.batch_size // plan.recipe.replicas
+    devices = batch_devices(calls=-(-len(plan.units) // per_device))
+    return per_device * len(devices) * plan.recipe.replicas
+
+
+def _held_bytes(plan: Plan, pictures: Sequence[Picture]) -> int:
+    """What a whole run holds beside what a few short batches have shown: the snapshots that were left out."""
+    missing = len(plan.snapshots) - len(pictures[0].snapshots)
+    return missing * _images_per_call(plan) * math.prod(plan.config.size) * 3 * 4
+
+
+def _summed(layers: Sequence[LayerEstimate], *, start_s: float | None) -> Estimate:
+    measured = start_s is not None
+    peaks = [layer.memory_bytes for layer in layers if layer.memory_bytes is not None]
+    return Estimate(
+        layers=tuple(layers),
+        filters=sum(layer.filters for layer in layers),
+        pictures=sum(layer.pictures for layer in layers),
+        already_there=sum(layer.already_there for layer in layers),
+        flop=sum(layer.flop for layer in layers),
+        disk_bytes=sum(layer.disk_bytes for layer in layers),
+        memory_bytes=max(peaks, default=None),
+        start_s=start_s,
+        compile_s=sum(layer.compile_s or 0.0 for layer in layers) if measured else None,
+        time_s=None if start_s is None else start_s + sum(layer.time_s or 0.0 for layer in layers),
+        device=device_name() if measured else None,
+    )
+
+
+def _grid_pixels(pictures: int, size: tuple[int, int]) -> int:
+    columns = images.grid_columns(pictures)
+    rows = -(-pictures // columns)
+    return rows * (size[0] + images.GRID_MARGIN_PX) * columns * (size[1] + images.GRID_MARGIN_PX)
+
+
+def _load_models(tasks: Sequence[LayerTask]) -> dict[tuple[str, Path | None], Model]:
+    head: dict[tuple[str, Path | None], bool] = {}
+    for task in tasks:
+        key = task.request.model, task.request.weights
+        head[key] = head.get(key, False) or needs_head(task)
+    return {key: registry.load_model(key[0], weights=key[1], head=head[key], progress=True) for key in head}
+
+
+def _plan(task: LayerTask, model: Model) -> Plan:
+    from jaxviz.storage import recorded_batch_size
+
+    request, config = task.request, task.request.config
+    is_automatic = config.batch_size == "auto"
+    if is_automatic and not request.overwrite:
+        config = dataclasses.replace(config, batch_size=recorded_batch_size(_folder(task)) or "auto")
+    plan = plan_render(
+        model, task.layer, task.filters, config,
+        objective=request.objective_value, replicas=request.replicas, snapshots=request.snapshots,
+    )  # fmt: skip
+    return dataclasses.replace(plan, automatic_batch=is_automatic)
+
+
+def _folder(task: LayerTask) -> Path:
+    from jaxviz.storage import folder_path
+
+    request = task.request
+    return folder_path(request.out, request.model, task.layer, request.folder_name)
+
+
+def _done(task: LayerTask, plan: Plan) -> Any:
+    """(filter, replica) of the pictures that a run would keep."""
+    from jaxviz.storage import _inspect
+
+    return {} if task.request.overwrite else _inspect(_folder(task), plan.recipe).with_snapshots(plan.snapshots)
+
+
+def _count_files(folder: Path) -> int:
+    from jaxviz.storage import PICTURE_NAME
+
+    if not folder.is_dir():
+        return 0
+    return sum(bool(PICTURE_NAME.fullmatch(file.name)) and ".s" not in file.name for file in folder.iterdir())

@@ -1,0 +1,309 @@
+"""A job file: several atlases, that is layers of several models with presets, labels and overrides, in one TOML file.
+
+    read_job  -> the file as `RenderRequest`s and `LayerChoice`s, one pair for each table [[atlas]]
+    job_tasks -> what to render, layer by layer, in the order of work
+    check_job -> the same, once all that can be wrong without weights has been looked for, files included
+
+Whatever is wrong is one JobFileError that says which table is meant. Paths are those of the command line: relative to
+the current folder, not to the file. What may stand in the file is in job_schema.py. No jax until `check_job`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxviz import job_schema, spelling
+from jaxviz import models as registry
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, JobFileError, RequestError
+from jaxviz.job_schema import Atlas, JobFile, LayerFilters, Options, place_of
+from jaxviz.task import (
+    ORDERS,
+    FilterList,
+    LayerChoice,
+    LayerTask,
+    ObjectiveRequest,
+    RenderRequest,
+    atlas_tasks,
+    check_task,
+    task_macs,
+)
+
+# Keys that are fields of `RenderConfig`, as they are.
+CONFIG_KEYS = (
+    "steps", "step_size", "crop", "activation_border", "parameterization", "optimizer", "tv", "l1", "l2",
+    "initial_range", "contrast", "rescue_steps", "attempts", "seed", "batch_size", "dtype",
+)  # fmt: skip
+OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+
+
+@dataclass(frozen=True)
+class JobAtlas:
+    """One table [[atlas]], read: how and where, and which layers; `place` names it in messages."""
+
+    place: str
+    request: RenderRequest
+    choice: LayerChoice
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job file, read; `order` is one of `task.ORDERS`."""
+
+    file: Path
+    order: str
+    atlases: tuple[JobAtlas, ...]
+
+
+def read_job(file: str | Path, overrides: Sequence[str] = (), *, overwrite: bool = False) -> Job:
+    """A job file, with overrides KEY=VALUE (`--set`) applied before anything is checked.
+
+    Raises:
+        JobFileError: it is no job file, or a value in it is outside its range.
+        StorageError: it cannot be read.
+    """
+    file = Path(file)
+    job = job_schema.read_file(file, overrides)
+    if job.order not in ORDERS:
+        raise JobFileError(f"{file}: order {job.order!r} is unknown; allowed: {', '.join(ORDERS)}")
+    return Job(file, job.order, tuple(_atlases(file, job, overwrite=overwrite)))
+
+
+def job_tasks(job: Job) -> tuple[LayerTask, ...]:
+    """The layers and filters of all atlases, in the order of work: "cheapest" first counts over the whole job.
+
+    Raises:
+        JobFileError: an unknown model, a glob that fits no layer, or two atlases that write to the same folder.
+    """
+    return tuple(task for _, task in _placed_tasks(job))
+
+
+def check_job(job: Job) -> tuple[LayerTask, ...]:
+    """`job_tasks`, once everything that can be checked without weights is in order. Imports jax.
+
+    Raises:
+        JobFileError: filters that a layer does not have, settings that do not suit a layer, a file that is missing.
+    """
+    tasks = _placed_tasks(job)
+    for atlas in job.atlases:
+        with _said_of(job.file, atlas.place):
+            _check_files(atlas.request)
+    for place, task in tasks:
+        with _said_of(job.file, place):
+            _check_together(task, check_task(task))
+    return tuple(task for _, task in tasks)
+
+
+def _atlases(file: Path, job: JobFile, *, overwrite: bool) -> Iterator[JobAtlas]:
+    for number, atlas in enumerate(job.atlas):
+        given = _given(job.defaults) | _given(atlas)
+        place = place_of(number, given.get("label"))
+        with _said_of(file, place):
+            request = _request(atlas.model, given, _path("out", job.out), overwrite=overwrite)
+            yield JobAtlas(place, request, _choice(atlas, given, job.order))
+
+
+def _given(options: Options) -> dict[str, Any]:
+    """The options that stand in a table."""
+    values = {name: getattr(options, name) for name in Options.__struct_fields__}
+    return {name: value for name, value in values.items() if value is not job_schema.UNSET}
+
+
+def _request(model: str, given: dict[str, Any], out: Path, *, overwrite: bool) -> RenderRequest:
+    """How and where an atlas is rendered. Raises RequestError."""
+    numbers = {name: given[name] for name in CONFIG_KEYS if name in given}
+    if "size" in given:
+        size = given["size"]
+        numbers["image_size"] = spelling.parse_size(size) if isinstance(size, str) else size
+    if "transforms" in given:
+        chain = given["transforms"]
+        numbers["transforms"] = spelling.parse_transforms(chain) if isinstance(chain, str) else chain
+    if isinstance(numbers.get("batch_size"), str):
+        numbers["batch_size"] = spelling.parse_batch_size(numbers["batch_size"])
+    config = RenderConfig.from_preset(given.get("preset", "keras"), **numbers)
+    files = {name: _path(name, given[name]) for name in ("weights", "vectors", "images") if name in given}
+    animate = given.get("animate")
+    snapshots = given.get("snapshots", spelling.default_snapshots(config.steps) if animate is not None else [])
+    if isinstance(snapshots, int | str):
+        snapshots = spelling.parse_snapshots(str(snapshots))
+    objective = ObjectiveRequest(
+        name=given.get("objective", "channel"),
+        vectors=files.get("vectors"),
+        negative=given.get("negative", False),
+        diversity=given.get("diversity", 0.0),
+    )
+    return RenderRequest(
+        model=model,
+        config=config,
+        out=out,
+        label=_label(given),
+        weights=files.get("weights"),
+        objective=objective,
+        replicas=given.get("replicas", 1),
+        snapshots=tuple(snapshots),
+        animate=animate,
+        judge=given.get("judge"),
+        images=files.get("images"),
+        numbers=given.get("numbers", False),
+        overwrite=overwrite,
+    )
+
+
+def _label(given: dict[str, Any]) -> str:
+    """The label; "" where none was given, which is the preset's name."""
+    from jaxviz.storage import folder_path
+
+    if "label" not in given:
+        return ""
+    label: str = given["label"]
+    folder_path("out", "model", "layer", label)  # raises unless it is a file name
+    return label
+
+
+def _choice(atlas: Atlas, given: dict[str, Any], order: str) -> LayerChoice:
+    """Which layers and filters."""
+    everywhere = [("*", _filters(given["filters"]))] if "filters" in given else []
+    return LayerChoice(
+        layers=tuple(atlas.layers),
+        exclude=tuple(atlas.exclude),
+        filters=(*everywhere, *(_layer_filters(number, layer) for number, layer in enumerate(atlas.layer))),
+        order="given" if order == "given" else "network",  # the whole job is sorted, not each atlas
+    )
+
+
+def _layer_filters(number: int, layer: LayerFilters) -> tuple[str, FilterList]:
+    try:
+        return layer.glob, _filters(layer.filters)
+    except RequestError as error:
+        raise JobFileError(f"layer.{number}: {error}") from None
+
+
+def _filters(value: job_schema.Filters) -> FilterList:
+    if isinstance(value, list):
+        return tuple(value)
+    found = spelling.parse_filters(str(value))
+    return found if isinstance(found, str) else tuple(found)
+
+
+def _path(key: str, text: str) -> Path:
+    """A path as it is written, `~` being the home folder."""
+    if "\0" in text:
+        raise ConfigError(f"{key} {text!r} is no path: it has a NUL character in it")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{key} {text!r}: whose home folder that is, is not known; write the whole path") from error
+
+
+def _placed_tasks(job: Job) -> list[tuple[str, LayerTask]]:
+    """(place of the [[atlas]], task) in the order of work."""
+    placed: list[tuple[str, LayerTask]] = []
+    owners: dict[Any, str] = {}
+    for atlas in job.atlases:
+        with _said_of(job.file, atlas.place):
+            tasks = atlas_tasks(atlas.request, atlas.choice)
+            for task in tasks:
+                other = owners.setdefault(task.key, atlas.place)
+                if other is not atlas.place:
+                    raise ConfigError(
+                        f"layer {task.layer!r} of {task.request.model} goes to the same folder, label "
+                        f"{task.request.folder_name!r}, as that of {other}; give one of them another label"
+                    )
+            placed += [(atlas.place, task) for task in tasks]
+    if job.order == "cheapest":
+        names = {task.request.model for _, task in placed}
+        graphs = {name: registry.architecture(name, head=True).graph for name in names}
+        placed.sort(key=lambda item: task_macs(item[1], graphs[item[1].request.model]) * item[1].request.config.steps)
+    return placed
+
+
+def _check_files(request: RenderRequest) -> None:
+    """Files that are read only when work begins. Raises ConfigError."""
+    for name, path, is_there, kind in (
+        ("weights", request.weights, Path.is_file, "file"),
+        ("vectors", request.objective.vectors, Path.is_file, "file"),
+        ("images", request.images, Path.is_dir, "folder"),
+    ):
+        try:
+            found = path is None or is_there(path)
+        except OSError as error:  # such as a name that is too long
+            raise ConfigError(f"{name} {str(path)!r} cannot be a {kind}: {error.strerror}") from error
+        if not found:
+            raise ConfigError(
+                f"{name} {str(path)!r} is no {kind}; paths are relative to the current folder, {Path.cwd()}"
+            )
+    try:
+        for folder in (request.out, *request.out.parents):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"out {str(request.out)!r} leads to {folder}, which is a file; give a folder")
+    except OSError as error:
+        raise ConfigError(f"out {str(request.out)!r} cannot be a folder: {error.strerror}") from error
+    if request.judge and request.images is None and importlib.util.find_spec("skimage") is None:
+        raise ConfigError(
+            "judge is true and there are no natural images: give a folder of them (images), or install scikit-image: "
+            "pip install 'jaxviz-atlas[natural]'"
+        )
+
+
+def _check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
+    """What would be refused only once weights are there, or pictures are. Raises ConfigError."""
+    from jaxviz import images
+    from jaxviz.animation import LARGEST_WEBP_PX
+
+    request, config = task.request, task.request.config
+    graph = registry.architecture(request.model, head=True).graph
+    row, objective = graph.by_name[task.layer], request.objective_value
+    if objective.before_softmax and row.kind != "dense_softmax":
+        raise ConfigError(
+            f"objective {request.objective.name!r} is for a layer of class probabilities; {task.layer!r} is a "
+            f'{row.kind}. Give layers = ["predictions"]'
+        )
+    if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
+        raise ConfigError(
+            f"batch_size {config.batch_size} does not hold whole groups of {request.replicas} replicas, which "
+            f"diversity couples; give a multiple of {request.replicas}"
+        )
+    if request.judge or (request.judge is None and request.images is not None):
+        flat = graph.receptive_fields()[task.layer] is None
+        map_size = graph.output_sizes(*config.picture_size)[task.layer]
+        if not flat and 0 in map_size:
+            raise ConfigError(
+                f"the picture, {config.picture_size[0]}x{config.picture_size[1]} px, leaves an empty map at layer "
+                f"{task.layer!r}, so it cannot be judged; give a smaller crop or judge = false"
+            )
+        objective.check((row.channels,) if flat else (*map_size, row.channels), task.layer)
+    if request.animate == "webp":
+        columns = images.grid_columns(len(filters) * request.replicas)
+        side = columns * (max(config.picture_size) + images.GRID_MARGIN_PX) - images.GRID_MARGIN_PX
+        if side > LARGEST_WEBP_PX:
+            raise ConfigError(
+                f"animate 'webp' holds at most {LARGEST_WEBP_PX} px; the grid of layer {task.layer!r} would have "
+                f'{side}. Give animate = "gif" or fewer filters'
+            )
+
+
+@contextmanager
+def _said_of(file: Path, place: str) -> Iterator[None]:
+    """What is wrong with a table, as one message that names it, in the words of the file."""
+    try:
+        yield
+    except RequestError as error:
+        raise JobFileError(f"{file}: {place}: {_as_keys(str(error))}") from error
+
+
+def _as_keys(message: str) -> str:
+    """A message of the command line with keys for its options: `crop (--crop) 3` is `crop 3`, `--size 64` `size 64`."""
+    keys = Atlas.__struct_fields__
+
+    def key(match: re.Match[str]) -> str:
+        name = match[1].replace("-", "_")
+        name = {"name": "label"}.get(name, name)
+        return name if name in keys else match[0]
+
+    return OPTION.sub(key, re.sub(r" \(--[a-z0-9-]+\)", "", message))

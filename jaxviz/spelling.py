@@ -1,0 +1,85 @@
+"""Values as people write them, on the command line and in job files: text in, values out.
+
+What is no value of the option is a ConfigError or FilterError that says what is. No jax here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from jaxviz.config import RenderConfig
+from jaxviz.errors import ConfigError, FilterError
+
+NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """The value of --size: (height, width) in pixels."""
+    height, cross, width = text.lower().partition("x")
+    if not NUMBER.fullmatch(height) or (cross and not NUMBER.fullmatch(width)):
+        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
+    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
+
+
+def parse_filters(text: str) -> list[int] | Literal["all"]:
+    """The value of --filters: "all", or numbers and inclusive ranges, sorted and without duplicates.
+
+    Raises:
+        FilterError: anything else.
+    """
+    if text.strip() == "all":
+        return "all"
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
+                "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
+            )
+        low, high = int(first), int(last or first)
+        if low > high:
+            raise FilterError(
+                f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
+            )
+        numbers.update(range(low, high + 1))
+    return sorted(numbers)
+
+
+def parse_transforms(text: str) -> list[tuple[str | float, ...]]:
+    """The value of --transforms: names and numbers; what they mean is left to transforms.py."""
+    if text.strip() == "none":
+        return []
+    return [_parse_transform(part.strip(), text) for part in text.split(",")]
+
+
+def parse_snapshots(text: str) -> list[int]:
+    """The value of --snapshots: steps."""
+    steps = [part.strip() for part in text.split(",")]
+    if not all(NUMBER.fullmatch(step) for step in steps):
+        raise ConfigError(f"--snapshots {text!r} is no list of steps. Type for example: --snapshots 1,8,32,128")
+    return [int(step) for step in steps]
+
+
+def default_snapshots(steps: int) -> list[int]:
+    """The steps that an animation shows where none were given: 0, 1, 2, 4, 8 and so on."""
+    return [0, *(2**power for power in range(steps.bit_length()) if 2**power < steps)]
+
+
+def parse_batch_size(text: str) -> int | str:
+    """The value of --batch-size; what is no number is left to `RenderConfig` to judge."""
+    return int(text) if NUMBER.fullmatch(text) else text
+
+
+def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:
+    name, *numbers = part.split(":")
+    try:
+        if not name:
+            raise ValueError
+        return name, *(float(number) if set(number) & set(".e") else int(number) for number in numbers)
+    except ValueError:
+        raise ConfigError(
+            f"--transforms {text!r}: {part!r} is no transform with numbers. Type for example: "
+            "--transforms pad:12,jitter:8,scale:0.9:1.1,rotate:10,jitter:4 or --transforms none"
+        ) from None
