@@ -159,7 +159,7 @@ def _tables(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise JobFileError(f"{path}: lists or tables stand too deep in each other; a job file has 4 levels") from None
     except ValueError as error:  # TOMLDecodeError is one; so is a number of too many digits
-        raise JobFileError(f"{path} is no TOML: {_short(str(error), 200)}") from None
+        raise JobFileError(f"{path} is no TOML: {short(str(error), 200)}") from None
 
 
 def _override(tables: dict[str, Any], override: str) -> None:
@@ -248,7 +248,7 @@ def _unknown_key(key: str, path: list[str | int], tables: dict[str, Any]) -> str
         )
     else:
         advice = nearest(key, known)
-    return f"{_where(path, tables)}: unknown key {_short(repr(key))}; {advice}"
+    return f"{_where(path, tables)}: unknown key {short(repr(key))}; {advice}"
 
 
 def _where(path: Sequence[str | int], tables: dict[str, Any]) -> str:
@@ -256,10 +256,10 @@ def _where(path: Sequence[str | int], tables: dict[str, Any]) -> str:
     if not path:
         return "the top of the file"
     if path[0] != "atlas" or len(path) < 2:
-        return _short(".".join(map(str, path)))
+        return short(".".join(map(str, path)))
     table = _at(path[:2], tables)
     atlas = place_of(int(path[1]), table.get("label") if isinstance(table, dict) else None)
-    return ": ".join([atlas, *([_short(".".join(map(str, path[2:])))] if path[2:] else [])])
+    return ": ".join([atlas, *([short(".".join(map(str, path[2:])))] if path[2:] else [])])
 
 
 def _at(path: Sequence[str | int], tables: Any) -> Any:
@@ -277,8 +277,9 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, datetime.date | datetime.time):
         return f"{value} (a date or time)"
-    return _short(repr(value))
+    return short(repr(value))
 
 
-def _short(text: str, longest: int = LONGEST_VALUE) -> str:
+def short(text: str, longest: int = LONGEST_VALUE) -> str:
+    """The text, or its beginning."""
     return text if len(text) <= longest else f"{text[:longest]}..."

@@ -40,6 +40,7 @@ CONFIG_KEYS = (
     "steps", "step_size", "crop", "activation_border", "parameterization", "optimizer", "tv", "l1", "l2",
     "initial_range", "contrast", "rescue_steps", "attempts", "seed", "batch_size", "dtype",
 )  # fmt: skip
+LONGEST_MESSAGE = 600  # characters
 OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 
 
@@ -294,7 +295,12 @@ def _said_of(file: Path, place: str) -> Iterator[None]:
     try:
         yield
     except RequestError as error:
-        raise JobFileError(f"{file}: {place}: {_as_keys(str(error))}") from error
+        raise JobFileError(f"{file}: {place}: {_shortened(_as_keys(str(error)))}") from error
+
+
+def _shortened(message: str) -> str:
+    """A message without what a page of nonsense in the file would make of it."""
+    return job_schema.short(re.sub(r"(\S{150})\S{50,}", r"\1...", message), LONGEST_MESSAGE)
 
 
 def _as_keys(message: str) -> str:
