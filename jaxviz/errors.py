@@ -13,6 +13,7 @@
     └── EnvironmentFailure          exit code 1: the machine failed, the request was fine
         ├── WeightsUnavailableError the weights are neither here nor to be fetched
         ├── StorageError            a file could not be written or read
+        ├── FolderInUseError        another run is writing to the output folder
         └── DeviceMemoryError       the batch does not fit the device
 
 A message names the argument, its value, what is allowed and what to type next.
@@ -80,6 +81,10 @@ class WeightsUnavailableError(EnvironmentFailure):
 
 class StorageError(EnvironmentFailure):
     """A file could not be written or read."""
+
+
+class FolderInUseError(EnvironmentFailure):
+    """Another run is writing to the output folder."""
 
 
 class DeviceMemoryError(EnvironmentFailure):

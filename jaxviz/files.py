@@ -1,19 +1,23 @@
 """The one writer: a file appears whole or not at all.
 
 Bytes go to a temporary file beside the target, reach the disk, and take the target's name in one step. All
-of jaxviz and weights_convert writes through here, so that a full or read-only disk is met in one place.
+of jaxviz and weights_convert writes through here, so that a full or read-only disk is met in one place. A
+temporary file's name tells its process, so that what a killed one left behind can be known and removed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
+import socket
 import tempfile
 from pathlib import Path
 
 from jaxviz.errors import StorageError
 
 TEMPORARY_PREFIX = ".jaxviz-"
+TEMPORARY_NAME = re.compile(r"\.jaxviz-tmp-(?P<pid>\d+)-(?P<host>.*)-[^-]*")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,7 +29,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(), dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
@@ -52,10 +56,52 @@ def check_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=TEMPORARY_PREFIX, dir=folder):
+        with tempfile.NamedTemporaryFile(prefix=_prefix(), dir=folder):
             pass
     except OSError as error:
         raise StorageError(f"cannot write to {folder}: {error.strerror or error}; choose another folder") from error
+
+
+def remove_left_overs(folder: Path, *, alone: bool) -> None:
+    """Remove the temporary files that killed processes left in a folder.
+
+    Args:
+        folder: it need not exist; folders in it are not looked into.
+        alone: nobody else writes there, so that all of them are left over; otherwise only those whose process ran on
+            this host and is gone.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+    except OSError as error:
+        raise StorageError(f"cannot read folder {folder}: {error.strerror or error}") from error
+    for name in names:
+        match = TEMPORARY_NAME.fullmatch(name)
+        if match and (alone or (match["host"] == _host() and not _is_running(int(match["pid"])))):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def _prefix() -> str:
+    return f"{TEMPORARY_PREFIX}tmp-{os.getpid()}-{_host()}-"
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.]", "_", socket.gethostname())[:64]
+
+
+def _is_running(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # there os.kill would do something else
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # somebody else's
+    return True
 
 
 def _umask() -> int:

@@ -19,6 +19,7 @@ from jaxviz import batch_size, transforms
 from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.locks import Shard
 from jaxviz.models.model import Model, check_layer
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import PARAMETERIZATIONS
@@ -60,6 +61,16 @@ class Plan:
     def wanted(self) -> tuple[tuple[int, int], ...]:
         """(filter, replica) of every picture."""
         return tuple((unit.filter_index, replica) for unit in self.units for replica in unit.replicas)
+
+    def shard(self, shard: Shard, place: int) -> Plan:
+        """A shard's part of the layer at this place in the job: whole batches, dealt out in turn.
+
+        It depends on the recipe and the job only, so that processes agree on it without speaking.
+        """
+        per_call = self.recipe.batch_size // self.recipe.replicas
+        mine = (shard.index - 1 - place) % shard.count
+        units = [unit for at, unit in enumerate(self.units) if at // per_call % shard.count == mine]
+        return dataclasses.replace(self, units=tuple(units))
 
     def without(self, done: Any) -> Plan:
         """The plan less the units whose pictures, (filter, replica), are all in `done`."""
@@ -104,16 +115,10 @@ def plan_render(
     together = replicas if objective.couples else 1
     automatic = config.batch_size == "auto"
     per_device = batch_size.automatic(lowered(), _needed_weights(model, layer)) if automatic else int(config.batch_size)
-    recipe = Recipe(
-        model=model.name,
-        weights_sha256=model.weights_sha256,
-        layer=layer,
-        objective=objective.describe(),
-        config=config.numbers(),
-        batch_size=_whole_units(per_device, together, automatic=automatic),
-        replicas=together,
-        initial_images_sha256=None if starts is None else hashlib.sha256(starts.tobytes()).hexdigest(),
-    )
+    images = _whole_units(per_device, together, automatic=automatic)
+    recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
+    if starts is not None:
+        recipe = dataclasses.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
     return Plan(
         model=model,
         forward=forward,
@@ -127,6 +132,21 @@ def plan_render(
         recipe=recipe,
         snapshots=checked_snapshots(snapshots, config),
         automatic_batch=automatic,
+    )
+
+
+def recipe_of(
+    model: Model, layer: str, config: RenderConfig, objective: Objective, *, batch_size: int, replicas: int = 1
+) -> Recipe:
+    """What decides the pictures of a request that starts from noise; nothing is traced for it."""
+    return Recipe(
+        model=model.name,
+        weights_sha256=model.weights_sha256,
+        layer=layer,
+        objective=objective.describe(),
+        config=config.numbers(),
+        batch_size=batch_size,
+        replicas=replicas if objective.couples else 1,
     )
 
 

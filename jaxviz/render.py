@@ -131,15 +131,14 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
     run = _Run(plan, mesh, forward, weights, make_parameterization(plan.config, plan.model.preprocess))
     size = per_device * mesh.size
     queue = deque(plan.units)
-    first = True
-    while queue:
-        units = [queue.popleft() for _ in range(min(size, len(queue)))]
+    running = _launch(run, queue, size, first=True, on_compiled=on_compiled)
+    while running is not None:
+        units, launched = running
         with _memory_errors(plan):
-            call = _prepared_call(run, units + units[-1:] * (size - len(units)))
-            if first:  # later, what is free says little: part of it is this run's
-                _compile(plan, call, on_compiled)
-            batch = jax.device_get(call())
-        first = False
+            jax.block_until_ready(launched)
+        running = _launch(run, queue, size)  # computes while these become pictures and files
+        with _memory_errors(plan):
+            batch = jax.device_get(launched)
         for place, unit in enumerate(units):
             pictures = [_picture(plan, unit, batch, place, row) for row in range(len(unit.replicas))]
             again = _next_attempt(plan, unit, pictures)
@@ -147,6 +146,8 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
                 yield from pictures
             else:
                 queue.append(again)
+        if running is None:  # other attempts only
+            running = _launch(run, queue, size)
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,25 @@ class _Run:
     forward: Forward
     weights: Any
     parameterization: Parameterization
+
+
+def _launch(
+    run: _Run,
+    queue: deque[Unit],
+    size: int,
+    *,
+    first: bool = False,
+    on_compiled: Callable[[float], None] | None = None,
+) -> tuple[list[Unit], ascent.Ascent] | None:
+    """Let the next `size` units climb, without waiting for them; None: there are none."""
+    units = [queue.popleft() for _ in range(min(size, len(queue)))]
+    if not units:
+        return None
+    with _memory_errors(run.plan):
+        call = _prepared_call(run, units + units[-1:] * (size - len(units)))
+        if first:  # later, what is free says little: part of it is this run's
+            _compile(run.plan, call, on_compiled)
+        return units, call()
 
 
 def _prepared_call(run: _Run, units: list[Unit]) -> partial[ascent.Ascent]:

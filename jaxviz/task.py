@@ -7,7 +7,6 @@ any are fetched, compiled or waited for. What a request makes of them is in atla
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jaxviz import models as registry
 from jaxviz.config import RenderConfig
+from jaxviz.contents import check_format, first_saved, folder_path
 from jaxviz.errors import ConfigError, FilterError, UnknownLayerError, nearest
 from jaxviz.models.graph import Graph
 
@@ -61,7 +61,7 @@ class RenderRequest:
         model: a name of `jaxviz.list_models()`.
         config: how.
         out: the folder above all; pictures go to out/model/layer/label.
-        label: name of the folder; "" is the preset's name.
+        label: name of the folder; None: the preset's name.
         weights: the user's weights file; None: the published ones.
         objective: what to maximise.
         replicas: pictures of each filter.
@@ -70,13 +70,14 @@ class RenderRequest:
         judge: put pictures beside natural images; None: where they are at hand, for all presets but `keras`.
         images: a folder of natural images; None: those that scikit-image ships.
         numbers: write filter numbers into the grid.
+        file_format: of the pictures, "png" or "webp" (lossless).
         overwrite: render again, and replace another recipe's pictures.
     """
 
     model: str
     config: RenderConfig
     out: Path = Path("out")
-    label: str = ""
+    label: str | None = None
     weights: Path | None = None
     objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     replicas: int = 1
@@ -85,12 +86,13 @@ class RenderRequest:
     judge: bool | None = None
     images: Path | None = None
     numbers: bool = False
+    file_format: str = "png"
     overwrite: bool = False
 
     @property
     def folder_name(self) -> str:
         """The label, or the preset's name."""
-        return self.label or self.config.preset
+        return self.config.preset if self.label is None else self.label
 
     @cached_property
     def objective_value(self) -> Objective:
@@ -107,9 +109,9 @@ class LayerTask:
     filters: FilterList = None
 
     @property
-    def key(self) -> tuple[Path, str, str, str]:
-        """What tells its output folder from all others."""
-        return self.request.out, self.request.model, self.layer, self.request.folder_name
+    def folder(self) -> Path:
+        """Where its pictures go. Raises OutputFolderError if the label is no file name."""
+        return folder_path(self.request.out, self.request.model, self.layer, self.request.folder_name)
 
 
 @dataclass(frozen=True)
@@ -149,12 +151,13 @@ def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask,
     tasks = [LayerTask(request, layer, _filters_of(layer, choice)) for layer in chosen]
     if choice.order == "cheapest":
         places = {name: place for place, name in enumerate(graph.targets)}
-        tasks.sort(key=lambda task: (task_macs(task, graph), places[task.layer]))
+        tasks.sort(key=lambda task: (task_macs(task), places[task.layer]))
     return tuple(tasks)
 
 
-def task_macs(task: LayerTask, graph: Graph) -> int:
-    """Multiply-adds of one forward pass for each picture of a task, by the table; steps and gradients are not counted."""
+def task_macs(task: LayerTask) -> int:
+    """Multiply-adds of a forward pass for each picture, by the table; steps and gradients are not counted."""
+    graph = registry.architecture(task.request.model, head=True).graph
     channels = graph.by_name[task.layer].channels
     filters = channels if task.filters == "all" else len(task.filters or range(min(channels, 64)))
     return graph.macs(task.layer, *task.request.config.size) * filters * task.request.replicas
@@ -166,16 +169,16 @@ def check_task(task: LayerTask) -> tuple[int, ...]:
     Raises:
         RequestError: an unknown model, layer or filter, or settings that do not suit the layer.
     """
-    from jaxviz import transforms
-    from jaxviz.animation import check_format
+    from jaxviz import animation, transforms
     from jaxviz.models.model import check_layer
     from jaxviz.request import check_replicas, check_request, checked_snapshots
 
     request, config = task.request, task.request.config
     graph = registry.architecture(request.model, head=True).graph
     check_layer(request.model, task.layer, graph.targets)
+    check_format(request.file_format)
     if request.animate is not None:
-        check_format(request.animate)
+        animation.check_format(request.animate)
     _, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
     chosen: tuple[int, ...] = ()
     for size in ((seen[0], seen[1]), config.size):
@@ -186,6 +189,7 @@ def check_task(task: LayerTask) -> tuple[int, ...]:
         chosen = check_request(task.layer, activation, task.filters, config, request.objective_value)
     check_replicas(request.replicas)
     checked_snapshots(request.snapshots, config)
+    first_saved(task.folder)  # raises where the path cannot be a folder
     return chosen
 
 

@@ -25,7 +25,7 @@ from helpers_cli import (
     run_process,
 )
 
-from jaxviz import cli, images, render
+from jaxviz import atlas, images
 from jaxviz.provenance import Saved, read_saved
 
 
@@ -41,7 +41,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A function: Ctrl-C arrives after so many pictures."""
-    whole = render.iter_pictures
+    whole = atlas.iter_pictures
     with monkeypatch.context() as patch:
 
         def install(count: int) -> None:
@@ -51,7 +51,7 @@ def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
                         raise KeyboardInterrupt
                     yield picture
 
-            patch.setattr(render, "iter_pictures", some)
+            patch.setattr(atlas, "iter_pictures", some)
 
         yield install
 
@@ -130,7 +130,7 @@ def test_interrupt_before_the_first_picture_exits_with_130(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.render, "_load", interrupt)
+    monkeypatch.setattr(atlas, "check_task", interrupt)
     ran = run(*RENDER_TINY, "--out", tmp_path / "out")
     assert (ran.code, ran.out, (tmp_path / "out").exists()) == (130, "", False)
 

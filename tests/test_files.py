@@ -124,18 +124,20 @@ def test_render_on_a_disk_that_fills_up_keeps_whole_pictures_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_tiny_model(monkeypatch)
-    calls = []
+    left = [True, True]
 
     def fill_up(descriptor: int) -> None:
-        calls.append(descriptor)
-        if len(calls) > 2:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        try:
+            left.pop()  # of a list: several threads write
+        except IndexError:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
 
     command = ("render", TINY, "first_conv", *QUICK, "--filters", "0-2", "--out", tmp_path)
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fill_up)
         assert run(*command).code == 1
-    assert sorted(Path(name).name for name in contents(tmp_path)) == ["0000.png", "0001.png"]
+    assert len(contents(tmp_path)) == 2
+    assert {Path(name).name for name in contents(tmp_path)} < {"0000.png", "0001.png", "0002.png"}
     assert run(*command).code == 0
 
 

@@ -20,10 +20,12 @@ FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
     {"jaxviz.cli.render", "jaxviz.cli.run", "jaxviz.cli.bench"},
-    {"jaxviz.cli.dry_run"},
+    {"jaxviz.cli.dry_run", "jaxviz.cli.render_options", "jaxviz.cli.work"},
     {"jaxviz.cli.bench_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.estimate", "jaxviz.jobs"},
+    {"jaxviz.atlas"},
+    {"jaxviz.job_schema", "jaxviz.task", "jaxviz.writer"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
     {"jaxviz.bench.executable"},
     {"jaxviz.bench", "jaxviz.bench.dot", "jaxviz.bench.figures", "jaxviz.bench.machine", "jaxviz.bench.settings"},
@@ -31,6 +33,7 @@ ROWS = [
     {"jaxviz.render"},
     {"jaxviz.result"},
     {"jaxviz.judged", "jaxviz.storage"},
+    {"jaxviz.contents"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
     {"jaxviz.models"},
     {"jaxviz.models.model", "jaxviz.ascent"},
@@ -50,7 +53,7 @@ ROWS = [
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
     {"jaxviz.devices", "jaxviz.natural_images"},
-    {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.paths", "jaxviz.errors"},
+    {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.locks", "jaxviz.paths", "jaxviz.errors"},
 ]
 RANKS = {module: -row for row, modules in enumerate(ROWS) for module in modules}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision", "efficientnet_lite_pytorch", "tf_keras"}
@@ -111,7 +114,7 @@ CONVERT_MODULES = [module for module in SOURCES if module.split(".")[0] == "weig
 def test_walk_finds_imports_at_the_top_and_in_functions() -> None:
     found = {(one.module, one.target, one.in_function) for one in EVERY_IMPORT}
     assert ("jaxviz.cli", "jaxviz.models", False) in found
-    assert ("jaxviz.cli.render", "jaxviz.storage", True) in found
+    assert ("jaxviz.cli.work", "jaxviz.atlas", True) in found
 
 
 @pytest.mark.parametrize("module", JAXVIZ_MODULES)

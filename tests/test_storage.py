@@ -15,9 +15,10 @@ from PIL import Image
 
 import jaxviz
 from jaxviz import Model, RenderConfig, images
+from jaxviz.contents import folder_path, recorded_batch_size
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import Saved, read_saved
-from jaxviz.storage import LayerFolder, folder_path, recorded_batch_size
+from jaxviz.storage import LayerFolder
 
 # What `open` says of the difference; it is OTHER_RECIPE that is asked for.
 STEPS_DIFFER = "steps is 4 there, 5 here"

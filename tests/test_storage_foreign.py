@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
+from jaxviz.contents import folder_path
 from jaxviz.errors import OutputFolderError
 from jaxviz.provenance import Saved, read_saved
-from jaxviz.storage import LayerFolder, folder_path
+from jaxviz.storage import LayerFolder
 
 
 def rewrite_chunk(file: Path, text: str | None) -> None:
@@ -106,7 +107,8 @@ import json, sys
 from pathlib import Path
 from jaxviz.errors import OutputFolderError
 from jaxviz.recipe import Recipe
-from jaxviz.storage import LayerFolder, folder_path, recorded_batch_size
+from jaxviz.contents import folder_path, recorded_batch_size
+from jaxviz.storage import LayerFolder
 recipe = Recipe.from_json(json.loads(Path("recipe.json").read_text()))
 answers = []
 for out in sorted(Path("outs").iterdir()):

@@ -1,4 +1,4 @@
-"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | bench`.
+"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | atlas | bench`.
 
 The two commands that only read tables are here; each other one has a module of its own. Results go to stdout,
 progress and errors to stderr. jax is imported by the commands that need it, so that help and `models` answer at
@@ -92,5 +92,6 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 
 
 app.command()(render.render)
+app.command()(render.atlas)
 app.command()(run.run)
 app.add_typer(bench.app, name="bench")

@@ -6,16 +6,13 @@ Text in, values out; what is no value of the option is a ConfigError that says w
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError
-
-if TYPE_CHECKING:
-    import numpy as np
+from jaxviz.locks import Shard
 
 NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
@@ -85,24 +82,26 @@ def parse_snapshots(text: str) -> list[int]:
     return [int(step) for step in steps]
 
 
-def read_vectors(file: Path) -> np.ndarray:
-    """The value of --vectors: a NumPy file."""
-    import numpy as np
-
-    try:
-        with file.open("rb") as opened:
-            vectors = np.load(opened, allow_pickle=False)
-    except OSError as error:
-        raise ConfigError(f"--vectors {str(file)!r} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:
-        raise ConfigError(
-            f"--vectors {str(file)!r} is no NumPy file of numbers; write one with np.save, (rows, channels)"
-        ) from error
-    if not isinstance(vectors, np.ndarray):
-        raise ConfigError(f"--vectors {str(file)!r} holds several arrays; write one with np.save, (rows, channels)")
-    return vectors
-
-
 def parse_batch_size(text: str) -> int | str:
     """The value of --batch-size; what is no number is left to `RenderConfig` to judge."""
     return int(text) if NUMBER.fullmatch(text) else text
+
+
+def parse_filter_rules(texts: list[str]) -> tuple[tuple[str, tuple[int, ...] | Literal["all"]], ...]:
+    """The values of an atlas's --filters: LIST for all layers, or GLOB=LIST. Raises FilterError."""
+    rules = []
+    for text in texts:
+        glob, equals, listed = text.rpartition("=")
+        filters = parse_filters(listed)
+        rules.append((glob if equals else "*", filters if isinstance(filters, str) else tuple(filters)))
+    return tuple(rules)
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """The value of --shard: I/N. Raises ConfigError."""
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if slash and NUMBER.fullmatch(index) and NUMBER.fullmatch(count) and 1 <= int(index) <= int(count):
+        return Shard(int(index), int(count))
+    raise ConfigError(f"--shard {text!r} is not part I of N, from 1. Type for example: --shard 1/3")

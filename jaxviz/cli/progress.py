@@ -1,32 +1,152 @@
-"""Progress on stderr: a bar with the time left on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr: one display for a whole run, a line now and then in a log, or JSON lines for scripts.
+
+The time left is estimated by arithmetic, not by pictures: the layers of a network differ by orders of magnitude.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from jaxviz.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 CLEAR_LINE = "\r\x1b[K"
 LINE_EVERY_S = 10.0  # of plain progress lines: a log should stay readable
+MODES = ("auto", "lines", "jsonl", "none")
 
 
 @contextmanager
-def render_progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """Shows progress over `total` pictures; yields a function to call after each."""
-    if total == 0:
-        yield lambda: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def run_progress(mode: str) -> Iterator[Display]:
+    """Shows the progress of a run; yields what is told of it.
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task(title, total=total)
-            yield lambda: progress.advance(task)
+    `mode` is the value of --progress: "auto" is a bar with the time left on a terminal, plain lines elsewhere.
+    Raises ConfigError if it is unknown.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"--progress {mode!r} is unknown; allowed: {', '.join(MODES)}")
+    if mode == "auto" and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        columns = (TextColumn("{task.fields[layer]}"), BarColumn(), TextColumn("{task.fields[figures]}"))
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            yield _Bar(bar)
     else:
-        yield _Lines(title, total).advance
+        yield {"jsonl": JsonLines, "none": Display}.get(mode, _Lines)()
+
+
+@dataclass
+class Display:
+    """Counts what a run tells and shows nothing but notes; the others show more. `report` is an `atlas.Report`."""
+
+    started: float = field(default_factory=time.perf_counter)
+    layers: int = 0
+    layers_begun: int = 0
+    pictures: int = 0
+    pictures_there: int = 0  # written, or there before
+    written: int = 0
+    macs: int = 0
+    macs_there: int = 0
+    macs_written: int = 0
+    layer: dict[str, Any] = field(default_factory=dict)
+
+    def report(self, event: str, values: dict[str, Any]) -> None:
+        """What happened."""
+        if event == "start":
+            self.layers, self.pictures, self.macs = values["layers"], values["pictures"], values["macs"]
+        elif event == "layer":
+            self.layer = values
+            self.layers_begun += 1
+            there = values["pictures"] - values["missing"]
+            self.pictures_there += there
+            self.macs_there += there * values["macs_per_picture"]
+        elif event == "written":
+            self.written += 1
+            self.pictures_there += 1
+            self.macs_written += self.layer["macs_per_picture"]
+            self.macs_there += self.layer["macs_per_picture"]
+        self.show(event, values)
+
+    def show(self, event: str, values: dict[str, Any]) -> None:
+        """Show it."""
+        if event == "note":
+            print(values["message"], file=sys.stderr, flush=True)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left; None before the first picture."""
+        if not self.macs_written:
+            return None
+        return (time.perf_counter() - self.started) / self.macs_written * max(self.macs - self.macs_there, 0)
+
+    @property
+    def figures(self) -> str:
+        """How far the run is, in words."""
+        elapsed_s = time.perf_counter() - self.started
+        left = "" if self.left_s is None else f", {_duration(self.left_s)} left"
+        return f"{self.pictures_there}/{self.pictures} pictures, {self.written / elapsed_s:.1f}/s{left}"
+
+    @property
+    def title(self) -> str:
+        """The layer at work."""
+        place = f" ({self.layers_begun}/{self.layers})" if self.layers > 1 else ""
+        return f"{self.layer['model']} {self.layer['layer']}{place}"
+
+
+class JsonLines(Display):
+    """One JSON object a line, for schedulers and scripts."""
+
+    def show(self, event: str, values: dict[str, Any]) -> None:
+        """Every event as it is; with "written" also how far the run is."""
+        line = {"event": event, "elapsed_s": round(time.perf_counter() - self.started, 3)} | values
+        if event == "written":
+            left_s = None if self.left_s is None else round(self.left_s, 1)
+            line |= {"pictures_there": self.pictures_there, "pictures": self.pictures, "left_s": left_s}
+        print_json_line(line)
+
+
+class _Bar(Display):
+    def __init__(self, bar: Progress) -> None:
+        super().__init__()
+        self.bar, self.task = bar, bar.add_task("", total=None, layer="", figures="")
+
+    def show(self, event: str, values: dict[str, Any]) -> None:
+        if event == "note":
+            self.bar.console.print(values["message"], markup=False, highlight=False)
+        elif event in ("layer", "written"):
+            self.bar.update(
+                self.task, completed=self.macs_there, total=self.macs, layer=self.title, figures=self.figures
+            )
+
+
+class _Lines(Display):
+    def __init__(self) -> None:
+        super().__init__()
+        self.spoken = self.started
+
+    def show(self, event: str, values: dict[str, Any]) -> None:
+        now = time.perf_counter()
+        if event == "note":
+            print(values["message"], file=sys.stderr, flush=True)
+        elif event == "layer" and values["missing"]:
+            print(f"{self.title}: {values['missing']} pictures, compiling", file=sys.stderr, flush=True)
+        elif event == "written" and (now - self.spoken >= LINE_EVERY_S or self.pictures_there == self.pictures):
+            print(f"{self.title}: {self.figures}", file=sys.stderr, flush=True)
+            self.spoken = now
+
+
+def print_json_line(values: dict[str, Any]) -> None:
+    """One JSON object on a line of stderr."""
+    print(json.dumps(values, allow_nan=False), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -57,17 +177,7 @@ def spoken_progress() -> Iterator[Callable[[str], None]]:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
-class _Lines:
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done = title, total, 0
-        self.started = self.spoken = time.perf_counter()
-        print(f"{title}: {total} filters, compiling", file=sys.stderr, flush=True)
-
-    def advance(self) -> None:
-        self.done += 1
-        now = time.perf_counter()
-        if self.done < self.total and now - self.spoken < LINE_EVERY_S:
-            return
-        self.spoken = now
-        left_s = (now - self.started) / self.done * (self.total - self.done)
-        print(f"{self.title}: {self.done}/{self.total}, {left_s:.0f} s left", file=sys.stderr, flush=True)
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s" if minutes else f"{whole} s"

@@ -23,9 +23,10 @@ def judged_summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
 
 def summary_text(summary: dict[str, Any]) -> str:
     """The summary of a run as lines."""
-    counts = ", ".join(f"{count} {status}" for status, count in summary["counts"].items())
     each = f", {summary['replicas']} pictures each" if summary["replicas"] > 1 else ""
-    lines = [f"{summary['model']} {summary['layer']}: {len(summary['filters'])} filters{each} ({counts})"]
+    lines = [
+        f"{summary['model']} {summary['layer']}: {len(summary['filters'])} filters{each} ({_counts(summary['counts'])})"
+    ]
     if summary["rendered"]:
         speed = summary["rendered"] / summary["render_s"]
         lines.append(
@@ -47,3 +48,32 @@ def summary_text(summary: dict[str, Any]) -> str:
     if summary["animation"]:
         lines.append(f"animated: {summary['animation']}")
     return printable("\n".join(lines))
+
+
+def totals(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a run of many layers amounts to."""
+    summed = ("rendered", "already_there", "missing", "render_s")
+    counts = {status: sum(summary["counts"][status] for summary in summaries) for status in summaries[0]["counts"]}
+    return {name: round(sum(summary[name] for summary in summaries), 3) for name in summed} | {"counts": counts}
+
+
+def total_text(summaries: list[dict[str, Any]], whole: dict[str, Any]) -> str:
+    """The summary of a run of many layers: a line each, then all of them."""
+    lines = [
+        f"{summary['model']} {summary['layer']}: {_counts(summary['counts'])}, {summary['rendered']} rendered in "
+        f"{summary['render_s']:.1f} s{_left_to_others(summary)}: {summary['folder']}"
+        for summary in summaries
+    ]
+    lines.append(
+        f"{len(summaries)} layers: {_counts(whole['counts'])}; {whole['rendered']} rendered in "
+        f"{whole['render_s']:.1f} s, {whole['already_there']} were already there{_left_to_others(whole)}"
+    )
+    return printable("\n".join(lines))
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def _left_to_others(summary: dict[str, Any]) -> str:
+    return f", {summary['missing']} left to other shards" if summary["missing"] else ""

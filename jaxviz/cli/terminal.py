@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
 
 RESEND_AFTER_S = 0.01
@@ -42,14 +43,19 @@ def table_lines(cells: Sequence[Sequence[str]], *, right_from: int | None = None
 
 
 @contextmanager
-def reported_errors(interrupted: str = "interrupted before anything was rendered") -> Iterator[None]:
-    """Errors raised on purpose become one message on stderr and the exit code they carry; so does Ctrl-C."""
+def reported_errors(
+    interrupted: str = "interrupted before anything was rendered", *, progress: str = "auto"
+) -> Iterator[None]:
+    """Errors raised on purpose become one message on stderr and the exit code they carry; so does Ctrl-C.
+
+    With `progress` "jsonl" the message is a JSON object.
+    """
     try:
         yield
     except JaxvizError as error:
-        fail(f"error: {error}", error.exit_code)
+        fail(f"error: {error}", error.exit_code, progress=progress)
     except KeyboardInterrupt:
-        fail(interrupted, 130)
+        fail(interrupted, 130, progress=progress)
     except BrokenPipeError:  # stdout was closed, as `| head` does
         sys.stderr.close()
         raise typer.Exit(0) from None
@@ -68,19 +74,27 @@ def keep_interrupts() -> None:
     sys.unraisablehook = hook
 
 
-def show_log(*, verbose: bool) -> None:
+def show_log(*, verbose: bool, progress: str = "auto") -> None:
     """Warnings of jaxviz on stderr, one line each; with `verbose` also what it chose on the way."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler = _JsonHandler() if progress == "jsonl" else logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s" if progress == "jsonl" else "%(levelname)s: %(message)s"))
     log = logging.getLogger("jaxviz")
     log.handlers = [handler]
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     log.propagate = False
 
 
-def fail(message: str, exit_code: int) -> NoReturn:
+class _JsonHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        print_json_line({"event": "log", "level": record.levelname.lower(), "message": printable(self.format(record))})
+
+
+def fail(message: str, exit_code: int, *, progress: str = "auto") -> NoReturn:
     """End the command with one message on stderr."""
-    typer.echo(printable(message), err=True)
+    if progress == "jsonl":
+        print_json_line({"event": "end", "exit_code": exit_code, "message": printable(message)})
+    else:
+        typer.echo(printable(message), err=True)
     raise typer.Exit(exit_code)
 
 

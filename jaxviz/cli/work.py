@@ -1,0 +1,86 @@
+"""Runs tasks from the terminal: progress on stderr, a summary on stdout, exit codes. For render, atlas and run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jaxviz.cli.options import parse_shard
+from jaxviz.cli.progress import run_progress
+from jaxviz.cli.render_text import judged_summary, summary_text, total_text, totals
+from jaxviz.cli.start import start_jax
+from jaxviz.cli.terminal import fail, show_log
+
+if TYPE_CHECKING:
+    from jaxviz.atlas import RunInterruptedError
+    from jaxviz.task import LayerTask
+
+Progress = Annotated[
+    str, typer.Option(metavar="auto|lines|jsonl|none", help="On stderr; jsonl is one JSON object a line, for scripts.")
+]
+ShardText = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Part I of N, for as many processes or machines at once.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a filter is dead or nan.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say on stderr what was chosen: batch size, options for XLA.")]
+
+EXIT_STRICT = 1
+
+
+def work(
+    tasks: Sequence[LayerTask],
+    *,
+    shard: str | None = None,
+    progress: str = "auto",
+    strict: bool = False,
+    verbose: bool = False,
+    as_json: bool = False,
+    one: bool = False,
+) -> None:
+    """Render what is missing of all tasks. `one`: the command is about one layer, and its summary is that layer's.
+
+    Raises:
+        JaxvizError: as `atlas.run_tasks`.
+        typer.Exit: 1, with `strict`, if a filter is dead or nan; 130 after Ctrl-C.
+    """
+    part = parse_shard(shard)
+    with run_progress(progress) as display:
+        show_log(verbose=verbose, progress=progress)
+        start_jax(keep_compiled=True)
+        from jaxviz.atlas import RunInterruptedError, run_tasks
+
+        try:
+            done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto")
+        except RunInterruptedError as stop:
+            fail(_interrupted(stop, len(tasks)), 130, progress=progress)
+        display.report("end", {"exit_code": EXIT_STRICT if strict and _has_failed(done) else 0})
+    summaries = [summary | {"judged": _judged(summary)} for summary in done]
+    if one:
+        typer.echo(json.dumps(summaries[0]) if as_json else summary_text(summaries[0]))
+    else:
+        whole = totals(summaries)
+        typer.echo(json.dumps(whole | {"layers": summaries}) if as_json else total_text(summaries, whole))
+    if strict and _has_failed(done):
+        raise typer.Exit(EXIT_STRICT)
+
+
+def _has_failed(summaries: Sequence[dict[str, Any]]) -> bool:
+    return any(summary["counts"]["dead"] + summary["counts"]["nan"] for summary in summaries)
+
+
+def _judged(summary: dict[str, Any]) -> dict[str, Any] | None:
+    return judged_summary(summary["judged"]) if summary["judged"] else None
+
+
+def _interrupted(stop: RunInterruptedError, layers: int) -> str:
+    """What is there after Ctrl-C, and how to go on."""
+    before = f"{stop.layers} of {layers} layers are done; " if layers > 1 else ""
+    if stop.folder.untouched:
+        return f"interrupted: {before}nothing was replaced in {stop.folder.path}. The same command starts again"
+    return (
+        f"interrupted: {before}{stop.there} of {stop.wanted} pictures are whole in {stop.folder.path}. The same "
+        "command, without --overwrite, goes on from there"
+    )
