@@ -15,20 +15,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-from jaxviz import images, transforms
+from jaxviz import atlas, images, transforms
 from jaxviz import models as registry
 from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
 from jaxviz.bench.machine import MIB, peak_memory
+from jaxviz.contents import inspect, picture_files
 from jaxviz.devices import batch_devices
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.model import Model
-from jaxviz.plan import Plan, device_name, plan_render, smaller_batch
-from jaxviz.provenance import picture_bytes
+from jaxviz.plan import Plan, device_name, smaller_batch
+from jaxviz.provenance import Key, Saved, picture_bytes
 from jaxviz.recipe import Picture
 from jaxviz.render import iter_pictures
-from jaxviz.task import LayerTask, check_task, needs_head
+from jaxviz.storage import foreign_error
+from jaxviz.task import LayerTask, check_task
 
 FEWEST_STEPS, MOST_STEPS = 2, 16  # of a measured batch
 CALL_S = 0.25  # what a measured batch should take at least, so that what happens once a batch does not count for steps
@@ -96,7 +97,7 @@ def estimate(
     plain = [_from_table(task) for task in tasks]
     if not measure:
         return _summed(plain, start_s=None)
-    found = _load_models(tasks)
+    found = atlas._load_models(tasks, download_bar=True)
     start_s = time.perf_counter() - started
     layers: list[LayerEstimate] = []
     rate: float | None = None
@@ -120,10 +121,10 @@ def _from_table(task: LayerTask) -> LayerEstimate:
         model=request.model,
         layer=task.layer,
         label=request.folder_name,
-        folder=str(_folder(task)),
+        folder=str(task.folder),
         filters=filters,
         pictures=pictures,
-        already_there=0 if request.overwrite else _count_files(_folder(task)),
+        already_there=0 if request.overwrite else _count_files(task.folder),
         steps=config.steps,
         flop=pictures * _flop_per_picture(task),
         disk_bytes=int(PNG_OVERHEAD * raw) + frames + files * PROVENANCE_BYTES,
@@ -145,7 +146,7 @@ def _measured(
 ) -> tuple[LayerEstimate, float | None]:
     """The layer, measured, and FLOP/s of its steps."""
     started = time.perf_counter()
-    plan = _plan(task, model)
+    plan = atlas._plan(task, model)
     left = plan.without(_done(task, plan))
     there = len(plan.wanted) - len(left.wanted)
     flop = len(left.wanted) * _flop_per_picture(task)
@@ -155,7 +156,7 @@ def _measured(
         return dataclasses.replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
     while True:
         try:
-            short, run = _measure(left, flop // len(left.wanted), rate)
+            short, run = _measure(left, flop // len(left.wanted), rate, task.request.file_format)
             break
         except DeviceMemoryError as error:
             left = smaller_batch(left, error)
@@ -193,7 +194,7 @@ class _Run:
     memory_bytes: int | None
 
 
-def _measure(plan: Plan, flop_per_picture: int, rate: float | None) -> tuple[Plan, _Run]:
+def _measure(plan: Plan, flop_per_picture: int, rate: float | None, file_format: str) -> tuple[Plan, _Run]:
     """A few batches of a plan with fewer steps."""
     devices = batch_devices(calls=len(plan.units))
     rate = rate or USUAL_FLOP_PER_S.get(devices[0].platform, ACCELERATOR_FLOP_PER_S)
@@ -216,7 +217,7 @@ def _measure(plan: Plan, flop_per_picture: int, rate: float | None) -> tuple[Pla
         last = found
     batch_s = statistics.median(batches[1:])
     started = time.perf_counter()
-    encoded = [len(picture_bytes(picture)) for picture in last]
+    encoded = [len(picture_bytes(picture, None, file_format)) for picture in last]
     encode_s = (time.perf_counter() - started) / len(last)
     peak = peak_memory(devices).mb
     return short, _Run(
@@ -280,45 +281,16 @@ def _grid_pixels(pictures: int, size: tuple[int, int]) -> int:
     return rows * (size[0] + images.GRID_MARGIN_PX) * columns * (size[1] + images.GRID_MARGIN_PX)
 
 
-def _load_models(tasks: Sequence[LayerTask]) -> dict[tuple[str, Path | None], Model]:
-    head: dict[tuple[str, Path | None], bool] = {}
-    for task in tasks:
-        key = task.request.model, task.request.weights
-        head[key] = head.get(key, False) or needs_head(task)
-    return {key: registry.load_model(key[0], weights=key[1], head=head[key], progress=True) for key in head}
-
-
-def _plan(task: LayerTask, model: Model) -> Plan:
-    from jaxviz.storage import recorded_batch_size
-
-    request, config = task.request, task.request.config
-    is_automatic = config.batch_size == "auto"
-    if is_automatic and not request.overwrite:
-        config = dataclasses.replace(config, batch_size=recorded_batch_size(_folder(task)) or "auto")
-    plan = plan_render(
-        model, task.layer, task.filters, config,
-        objective=request.objective_value, replicas=request.replicas, snapshots=request.snapshots,
-    )  # fmt: skip
-    return dataclasses.replace(plan, automatic_batch=is_automatic)
-
-
-def _folder(task: LayerTask) -> Path:
-    from jaxviz.storage import folder_path
-
-    request = task.request
-    return folder_path(request.out, request.model, task.layer, request.folder_name)
-
-
-def _done(task: LayerTask, plan: Plan) -> Any:
-    """(filter, replica) of the pictures that a run would keep."""
-    from jaxviz.storage import _inspect
-
-    return {} if task.request.overwrite else _inspect(_folder(task), plan.recipe).with_snapshots(plan.snapshots)
+def _done(task: LayerTask, plan: Plan) -> dict[Key, Saved]:
+    """The pictures that a run would keep. Raises OutputFolderError where it would be refused."""
+    if task.request.overwrite:
+        return {}
+    contents = inspect(task.folder, plan.recipe, task.request.file_format)
+    for file, reason in contents.foreign.items():
+        raise foreign_error(task.folder, file.name, reason)
+    return contents.with_snapshots(plan.snapshots)
 
 
 def _count_files(folder: Path) -> int:
-    from jaxviz.storage import PICTURE_NAME
-
-    if not folder.is_dir():
-        return 0
-    return sum(bool(PICTURE_NAME.fullmatch(file.name)) and ".s" not in file.name for file in folder.iterdir())
+    """Pictures in a folder, of whatever recipe."""
+    return sum(".s" not in file.name for file in picture_files(folder))

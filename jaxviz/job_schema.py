@@ -73,6 +73,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bool | UnsetType, Meta(description="put pictures beside natural images; default: but for `keras`")
     ] = UNSET
     images: Annotated[str | UnsetType, Meta(description="folder of natural images")] = UNSET
+    format: Annotated[str | UnsetType, Meta(description='`"png"` (the default) or `"webp"`, both lossless')] = UNSET
     numbers: Annotated[bool | UnsetType, Meta(description="write filter numbers into the grid")] = UNSET
 
 
@@ -103,7 +104,7 @@ class JobFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 TABLES: dict[str, type[Struct]] = {"": JobFile, "defaults": Options, "atlas": Atlas, "atlas.layer": LayerFilters}
 OF_THE_COMMAND = ("overwrite", "strict", "verbose", "json", "shard", "progress")  # of `jaxviz run`, not of the file
-OTHER_NAMES = {"name": "label", "image_size": "size", "models": "model", "dir": "out"}
+OTHER_NAMES = {"name": "label", "image_size": "size", "file_format": "format", "models": "model", "dir": "out"}
 WORDS = {  # msgspec's types, as a user of TOML would call them
     "int": "a whole number",
     "float": "a number",
@@ -138,7 +139,7 @@ def read_file(path: Path, overrides: Sequence[str] = ()) -> JobFile:
 
 def place_of(number: int, label: Any) -> str:
     """An [[atlas]] table in words."""
-    return f"atlas.{number} (label {label!r})" if isinstance(label, str) else f"atlas.{number}"
+    return f"atlas.{number} (label {short(repr(label))})" if isinstance(label, str) else f"atlas.{number}"
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -168,7 +169,8 @@ def _override(tables: dict[str, Any], override: str) -> None:
     *parents, last = names = [name.strip() for name in key.split(".")]
     if not equals or not all(names):
         raise JobFileError(
-            f"--set {override!r} is not KEY=VALUE. Type for example: --set defaults.steps=8 or --set atlas.0.label=x"
+            f"--set {short(repr(override))} is not KEY=VALUE. Type for example: --set defaults.steps=8 or "
+            "--set atlas.0.label=x"
         )
     table: Any = tables
     for depth, name in enumerate(parents):
@@ -178,7 +180,7 @@ def _override(tables: dict[str, Any], override: str) -> None:
             table = table[_index(table, name, key, names[:depth])]
         if not isinstance(table, dict | list):
             there = ".".join(names[: depth + 1])
-            raise JobFileError(f"--set {key}: {there} is {_shown(table)}, no table, and has nothing in it")
+            raise JobFileError(f"--set {key!r}: {there!r} is {_shown(table)}, no table, and has nothing in it")
     if isinstance(table, list):
         table[_index(table, last, key, parents)] = _override_value(text)
     else:
@@ -190,7 +192,7 @@ def _index(items: list[Any], name: str, key: str, path: Sequence[str]) -> int:
         return int(name)
     there = ".".join(path)
     allowed = f"its tables are {there}.0 to {there}.{len(items) - 1}" if items else "it is empty"
-    raise JobFileError(f"--set {key}: there is no {name!r} in {there}; {allowed}")
+    raise JobFileError(f"--set {key!r}: there is no {name!r} in {there}; {allowed}")
 
 
 def _override_value(text: str) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 from jaxviz import job_schema, spelling
 from jaxviz import models as registry
 from jaxviz.config import RenderConfig
+from jaxviz.contents import folder_path
 from jaxviz.errors import ConfigError, JobFileError, RequestError
 from jaxviz.job_schema import Atlas, JobFile, LayerFilters, Options, place_of
 from jaxviz.task import (
@@ -106,6 +107,7 @@ def _atlases(file: Path, job: JobFile, *, overwrite: bool) -> Iterator[JobAtlas]
         given = _given(job.defaults) | _given(atlas)
         place = place_of(number, given.get("label"))
         with _said_of(file, place):
+            folder_path("out", "model", "layer", given.get("label", "label"))  # raises unless it is a file name
             request = _request(atlas.model, given, _path("out", job.out), overwrite=overwrite)
             yield JobAtlas(place, request, _choice(atlas, given, job.order))
 
@@ -143,7 +145,7 @@ def _request(model: str, given: dict[str, Any], out: Path, *, overwrite: bool) -
         model=model,
         config=config,
         out=out,
-        label=_label(given),
+        label=given.get("label"),
         weights=files.get("weights"),
         objective=objective,
         replicas=given.get("replicas", 1),
@@ -152,19 +154,9 @@ def _request(model: str, given: dict[str, Any], out: Path, *, overwrite: bool) -
         judge=given.get("judge"),
         images=files.get("images"),
         numbers=given.get("numbers", False),
+        file_format=given.get("format", "png"),
         overwrite=overwrite,
     )
-
-
-def _label(given: dict[str, Any]) -> str:
-    """The label; "" where none was given, which is the preset's name."""
-    from jaxviz.storage import folder_path
-
-    if "label" not in given:
-        return ""
-    label: str = given["label"]
-    folder_path("out", "model", "layer", label)  # raises unless it is a file name
-    return label
 
 
 def _choice(atlas: Atlas, given: dict[str, Any], order: str) -> LayerChoice:
@@ -205,12 +197,12 @@ def _path(key: str, text: str) -> Path:
 def _placed_tasks(job: Job) -> list[tuple[str, LayerTask]]:
     """(place of the [[atlas]], task) in the order of work."""
     placed: list[tuple[str, LayerTask]] = []
-    owners: dict[Any, str] = {}
+    owners: dict[Path, str] = {}
     for atlas in job.atlases:
         with _said_of(job.file, atlas.place):
             tasks = atlas_tasks(atlas.request, atlas.choice)
             for task in tasks:
-                other = owners.setdefault(task.key, atlas.place)
+                other = owners.setdefault(task.folder, atlas.place)
                 if other is not atlas.place:
                     raise ConfigError(
                         f"layer {task.layer!r} of {task.request.model} goes to the same folder, label "
@@ -218,9 +210,7 @@ def _placed_tasks(job: Job) -> list[tuple[str, LayerTask]]:
                     )
             placed += [(atlas.place, task) for task in tasks]
     if job.order == "cheapest":
-        names = {task.request.model for _, task in placed}
-        graphs = {name: registry.architecture(name, head=True).graph for name in names}
-        placed.sort(key=lambda item: task_macs(item[1], graphs[item[1].request.model]) * item[1].request.config.steps)
+        placed.sort(key=lambda item: task_macs(item[1]) * item[1].request.config.steps)
     return placed
 
 

@@ -80,11 +80,15 @@ def mutated_overrides(seed: int) -> list[str]:
     rng = random.Random(f"overrides {seed}")
     if rng.random() < 0.8:
         return []
-    first = rng.choice(["out", "order", "defaults.{key}", "atlas.0.{key}", "atlas.1.layer.0.{key}", "{key}", "atlas.{key}"])
+    first = rng.choice(
+        ["out", "order", "defaults.{key}", "atlas.0.{key}", "atlas.1.layer.0.{key}", "{key}", "atlas.{key}"]
+    )
     key = first.format(key=rng.choice([*KEYS, "", "0", "9", "-1", "x", "٣"]))
     value = rng.choice(NASTY)
     text = value if isinstance(value, str) and rng.random() < 0.5 else toml_value(value)
-    return [rng.choice([f"{key}={text}", f"{key}={text}", f"{key}{text}", f"{key}.{key}={text}", f"{key}\n={text}\nx=1"])]
+    return [
+        rng.choice([f"{key}={text}", f"{key}={text}", f"{key}{text}", f"{key}.{key}={text}", f"{key}\n={text}\nx=1"])
+    ]
 
 
 def _other_bytes(content: bytes, rng: random.Random) -> bytes:

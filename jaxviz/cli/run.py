@@ -11,6 +11,7 @@ import typer
 from jaxviz.cli.dry_run import DryRun, NoMeasure, dry_run
 from jaxviz.cli.options import Json
 from jaxviz.cli.terminal import printable, reported_errors
+from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
 from jaxviz.errors import ConfigError
 
 
@@ -26,14 +27,10 @@ def run(
     dry: DryRun = False,
     no_measure: NoMeasure = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Render again; replace other recipes.")] = False,
-    shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Part I of N, for as many processes or machines at once.")
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a filter is dead or nan.")] = False,
-    progress: Annotated[
-        str, typer.Option(metavar="auto|lines|jsonl|none", help="On stderr; jsonl is one JSON object a line.")
-    ] = "auto",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say on stderr what was chosen.")] = False,
+    shard: ShardText = None,
+    progress: Progress = "auto",
+    strict: Strict = False,
+    verbose: Verbose = False,
     as_json: Json = False,
 ) -> None:
     """Render all that a job file asks for: several models, layers and presets in one run.
@@ -41,11 +38,11 @@ def run(
     Whatever is wrong with the file is found before anything is rendered. Paths in it are relative to the current
     folder. Pictures that are there already are kept, so an interrupted run goes on.
     """
-    with reported_errors():
+    with reported_errors(progress=progress):
         if no_measure and not dry:
-            raise ConfigError(
-                "--no-measure is for --dry-run. Type for example: jaxviz run JOB.toml --dry-run --no-measure"
-            )
+            raise ConfigError("--no-measure is for --dry-run; add --dry-run, or leave --no-measure out")
+        if check and dry:
+            raise ConfigError("--check and --dry-run do not go together; --dry-run checks the file too")
         if shard is not None and (dry or check):
             raise ConfigError(f"--shard {shard!r}: --dry-run and --check are about the whole job; leave it out")
         from jaxviz.jobs import check_job, read_job
@@ -54,12 +51,14 @@ def run(
         tasks = check_job(read)
         if check:
             layers, atlases = len(tasks), len(read.atlases)
-            text = f"{job} is in order: {layers} layers in {atlases} atlases"
+            text = f"{job} is in order: {_count(layers, 'layer', 'layers')} in {_count(atlases, 'atlas', 'atlases')}"
             values = {"file": printable(str(job)), "atlases": atlases, "layers": layers}
             typer.echo(json.dumps(values) if as_json else printable(text))
         elif dry:
             dry_run(tasks, measure=not no_measure, as_json=as_json, verbose=verbose)
         else:
-            from jaxviz.cli.work import work
-
             work(tasks, shard=shard, progress=progress, as_json=as_json, strict=strict, verbose=verbose)
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number:,} {one if number == 1 else several}"
