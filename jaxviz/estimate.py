@@ -79,7 +79,11 @@ class Estimate:
 
 
 def estimate(
-    tasks: Sequence[LayerTask], *, measure: bool = True, started: float | None = None, say: Callable[[str], None] = str
+    tasks: Sequence[LayerTask],
+    *,
+    measure: bool = True,
+    started: float | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Estimate:
     """What rendering these tasks would take.
 

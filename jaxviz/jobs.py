@@ -10,7 +10,6 @@ the current folder, not to the file. What may stand in the file is in job_schema
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import UNSET
+
 from jaxviz import job_schema, spelling
-from jaxviz import models as registry
 from jaxviz.config import RenderConfig
 from jaxviz.contents import folder_path
+from jaxviz.early_checks import check_files, check_together
 from jaxviz.errors import ConfigError, JobFileError, RequestError
 from jaxviz.job_schema import Atlas, JobFile, LayerFilters, Options, place_of
 from jaxviz.task import (
@@ -73,7 +74,9 @@ def read_job(file: str | Path, overrides: Sequence[str] = (), *, overwrite: bool
     file = Path(file)
     job = job_schema.read_file(file, overrides)
     if job.order not in ORDERS:
-        raise JobFileError(f"{file}: order {job.order!r} is unknown; allowed: {', '.join(ORDERS)}")
+        raise JobFileError(
+            f"{file}: order {job_schema.short(repr(job.order))} is unknown; allowed: {', '.join(ORDERS)}"
+        )
     return Job(file, job.order, tuple(_atlases(file, job, overwrite=overwrite)))
 
 
@@ -95,10 +98,10 @@ def check_job(job: Job) -> tuple[LayerTask, ...]:
     tasks = _placed_tasks(job)
     for atlas in job.atlases:
         with _said_of(job.file, atlas.place):
-            _check_files(atlas.request)
+            check_files(atlas.request)
     for place, task in tasks:
         with _said_of(job.file, place):
-            _check_together(task, check_task(task))
+            check_together(task, check_task(task))
     return tuple(task for _, task in tasks)
 
 
@@ -115,7 +118,7 @@ def _atlases(file: Path, job: JobFile, *, overwrite: bool) -> Iterator[JobAtlas]
 def _given(options: Options) -> dict[str, Any]:
     """The options that stand in a table."""
     values = {name: getattr(options, name) for name in Options.__struct_fields__}
-    return {name: value for name, value in values.items() if value is not job_schema.UNSET}
+    return {name: value for name, value in values.items() if value is not UNSET}
 
 
 def _request(model: str, given: dict[str, Any], out: Path, *, overwrite: bool) -> RenderRequest:
@@ -212,71 +215,6 @@ def _placed_tasks(job: Job) -> list[tuple[str, LayerTask]]:
     if job.order == "cheapest":
         placed.sort(key=lambda item: task_macs(item[1]) * item[1].request.config.steps)
     return placed
-
-
-def _check_files(request: RenderRequest) -> None:
-    """Files that are read only when work begins. Raises ConfigError."""
-    for name, path, is_there, kind in (
-        ("weights", request.weights, Path.is_file, "file"),
-        ("vectors", request.objective.vectors, Path.is_file, "file"),
-        ("images", request.images, Path.is_dir, "folder"),
-    ):
-        try:
-            found = path is None or is_there(path)
-        except OSError as error:  # such as a name that is too long
-            raise ConfigError(f"{name} {str(path)!r} cannot be a {kind}: {error.strerror}") from error
-        if not found:
-            raise ConfigError(
-                f"{name} {str(path)!r} is no {kind}; paths are relative to the current folder, {Path.cwd()}"
-            )
-    try:
-        for folder in (request.out, *request.out.parents):
-            if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"out {str(request.out)!r} leads to {folder}, which is a file; give a folder")
-    except OSError as error:
-        raise ConfigError(f"out {str(request.out)!r} cannot be a folder: {error.strerror}") from error
-    if request.judge and request.images is None and importlib.util.find_spec("skimage") is None:
-        raise ConfigError(
-            "judge is true and there are no natural images: give a folder of them (images), or install scikit-image: "
-            "pip install 'jaxviz-atlas[natural]'"
-        )
-
-
-def _check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
-    """What would be refused only once weights are there, or pictures are. Raises ConfigError."""
-    from jaxviz import images
-    from jaxviz.animation import LARGEST_WEBP_PX
-
-    request, config = task.request, task.request.config
-    graph = registry.architecture(request.model, head=True).graph
-    row, objective = graph.by_name[task.layer], request.objective_value
-    if objective.before_softmax and row.kind != "dense_softmax":
-        raise ConfigError(
-            f"objective {request.objective.name!r} is for a layer of class probabilities; {task.layer!r} is a "
-            f'{row.kind}. Give layers = ["predictions"]'
-        )
-    if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
-        raise ConfigError(
-            f"batch_size {config.batch_size} does not hold whole groups of {request.replicas} replicas, which "
-            f"diversity couples; give a multiple of {request.replicas}"
-        )
-    if request.judge or (request.judge is None and request.images is not None):
-        flat = graph.receptive_fields()[task.layer] is None
-        map_size = graph.output_sizes(*config.picture_size)[task.layer]
-        if not flat and 0 in map_size:
-            raise ConfigError(
-                f"the picture, {config.picture_size[0]}x{config.picture_size[1]} px, leaves an empty map at layer "
-                f"{task.layer!r}, so it cannot be judged; give a smaller crop or judge = false"
-            )
-        objective.check((row.channels,) if flat else (*map_size, row.channels), task.layer)
-    if request.animate == "webp":
-        columns = images.grid_columns(len(filters) * request.replicas)
-        side = columns * (max(config.picture_size) + images.GRID_MARGIN_PX) - images.GRID_MARGIN_PX
-        if side > LARGEST_WEBP_PX:
-            raise ConfigError(
-                f"animate 'webp' holds at most {LARGEST_WEBP_PX} px; the grid of layer {task.layer!r} would have "
-                f'{side}. Give animate = "gif" or fewer filters'
-            )
 
 
 @contextmanager

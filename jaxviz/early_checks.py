@@ -1,0 +1,99 @@
+"""What a run would be refused for only once weights are there, or pictures are: looked for before anything else.
+
+Beside `task.check_task`, for whoever renders for hours. No weights are needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from jaxviz import models as registry
+from jaxviz.errors import ConfigError
+from jaxviz.task import LayerTask, RenderRequest
+
+
+def check_files(request: RenderRequest) -> None:
+    """Files that are read, and a folder that is made, only when work begins.
+
+    Raises:
+        ConfigError: one is not there or is something else.
+    """
+    for name, path, is_there, kind in (
+        ("weights (--weights)", request.weights, Path.is_file, "file"),
+        ("vectors (--vectors)", request.objective.vectors, Path.is_file, "file"),
+        ("images (--images)", request.images, Path.is_dir, "folder"),
+    ):
+        try:
+            found = path is None or is_there(path)
+        except OSError as error:  # such as a name that is too long
+            raise ConfigError(f"{name} {str(path)!r} cannot be a {kind}: {error.strerror}") from error
+        if not found:
+            raise ConfigError(
+                f"{name} {str(path)!r} is no {kind}; paths are relative to the current folder, {Path.cwd()}"
+            )
+    try:
+        for folder in (request.out, *request.out.parents):
+            if folder.exists() and not folder.is_dir():
+                raise ConfigError(f"out (--out) {str(request.out)!r} leads to {folder}, which is a file; give a folder")
+    except OSError as error:
+        raise ConfigError(f"out (--out) {str(request.out)!r} cannot be a folder: {error.strerror}") from error
+    if request.judge and request.images is None and importlib.util.find_spec("skimage") is None:
+        raise ConfigError(
+            "judge (--judge) needs natural images: give a folder of them, images (--images), or install scikit-image: "
+            "pip install 'jaxviz-atlas[natural]'"
+        )
+
+
+def check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
+    """Settings that do not go together at this layer; `filters` are those of `check_task`. Imports jax.
+
+    Raises:
+        ConfigError: the objective does not suit the layer or the pictures, the batch does not hold whole groups, or
+            the animated grid is larger than its format.
+    """
+    request, config = task.request, task.request.config
+    kind = registry.architecture(request.model, head=True).graph.by_name[task.layer].kind
+    objective = request.objective_value
+    if objective.before_softmax and kind != "dense_softmax":
+        raise ConfigError(
+            f"objective (--objective) {request.objective.name!r} is for a layer of class probabilities; "
+            f"{task.layer!r} of {request.model} is a {kind}. Render 'predictions'"
+        )
+    if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
+        raise ConfigError(
+            f"batch_size (--batch-size) {config.batch_size} does not hold whole groups of {request.replicas} replicas, "
+            f"which diversity couples; give a multiple of {request.replicas}"
+        )
+    if request.judge or (request.judge is None and request.images is not None):
+        _check_judged(task)
+    if request.animate == "webp":
+        _check_animation(task, len(filters) * request.replicas)
+
+
+def _check_judged(task: LayerTask) -> None:
+    """The objective suits the picture, which may be smaller than the image that was optimised."""
+    request, config = task.request, task.request.config
+    graph = registry.architecture(request.model, head=True).graph
+    height, width = config.picture_size
+    flat = graph.receptive_fields()[task.layer] is None  # behind the global pool there is no map
+    map_size = graph.output_sizes(height, width)[task.layer]
+    if 0 in map_size:
+        raise ConfigError(
+            f"a picture of {height}x{width} px leaves an empty map at layer {task.layer!r} and cannot be judged; give "
+            "a smaller crop (--crop), or judge no pictures"
+        )
+    channels = graph.by_name[task.layer].channels
+    request.objective_value.check((channels,) if flat else (*map_size, channels), task.layer)
+
+
+def _check_animation(task: LayerTask, pictures: int) -> None:
+    from jaxviz import images
+    from jaxviz.animation import LARGEST_WEBP_PX
+
+    side = images.grid_columns(pictures) * (max(task.request.config.picture_size) + images.GRID_MARGIN_PX)
+    if side - images.GRID_MARGIN_PX > LARGEST_WEBP_PX:
+        raise ConfigError(
+            f"animate (--animate) 'webp' holds at most {LARGEST_WEBP_PX} px; the grid of layer {task.layer!r} would "
+            f'have {side - images.GRID_MARGIN_PX}. Give animate = "gif" or fewer filters'
+        )
