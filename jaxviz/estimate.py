@@ -9,33 +9,27 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from jaxviz import atlas, images, transforms
+import jax
+
+from jaxviz import atlas, images, short_run, transforms
 from jaxviz import models as registry
 from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
-from jaxviz.bench.machine import MIB, peak_memory
 from jaxviz.contents import inspect, picture_files
-from jaxviz.devices import batch_devices
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.model import Model
 from jaxviz.plan import Plan, device_name, smaller_batch
-from jaxviz.provenance import Key, Saved, picture_bytes
-from jaxviz.recipe import Picture
-from jaxviz.render import iter_pictures
+from jaxviz.provenance import Key, Saved
+from jaxviz.short_run import enough_steps, images_per_call
 from jaxviz.storage import foreign_error
 from jaxviz.task import LayerTask, check_task
 
-FEWEST_STEPS, MOST_STEPS = 2, 16  # of a measured batch
-CALL_S = 0.25  # what a measured batch should take at least, so that what happens once a batch does not count for steps
 USUAL_FLOP_PER_S = {"cpu": 5e9}  # for the first layer's number of steps; the next ones go by what was measured
 ACCELERATOR_FLOP_PER_S = 1e12
-MEASURED_BATCHES = 3  # after the first, which is slower
 PROVENANCE_BYTES = 3000  # of a picture file beside its pixels, at most
 PNG_OVERHEAD = 1.01  # of pixels that do not compress
 
@@ -158,17 +152,18 @@ def _measured(
     known = dataclasses.replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
     if not left.units:
         return dataclasses.replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
+    rate = rate or USUAL_FLOP_PER_S.get(jax.default_backend(), ACCELERATOR_FLOP_PER_S)
     while True:
+        steps = enough_steps(left, flop_per_picture=flop // len(left.wanted), flop_per_s=rate)
         try:
-            short, run = _measure(left, flop // len(left.wanted), rate, task.request.file_format)
+            run = short_run.measure(left, steps=steps, file_format=task.request.file_format)
             break
         except DeviceMemoryError as error:
             left = smaller_batch(left, error)
-    config, steps = left.config, short.config.steps
-    per_call = _images_per_call(left)
+    config = left.config
+    per_call = images_per_call(left)
     batches = -(-len(left.wanted) // per_call)
-    scale = (config.steps + 0.5) / (steps + 0.5)  # the score at the end is half a step: forward only
-    batch_s = run.batch_s * scale
+    batch_s = run.batch_s(config.steps)
     grid_share = _grid_pixels(known.pictures, config.picture_size) / math.prod(config.picture_size)
     written = len(left.wanted) * (1 + len(left.snapshots)) + grid_share
     time_s = plan_s + run.first_s + batches * batch_s + written * run.encode_s
@@ -177,88 +172,13 @@ def _measured(
             known,
             batch_size=left.recipe.batch_size,
             batches=batches,
-            disk_bytes=int(written * run.picture_bytes),
+            disk_bytes=int(written * run.file_bytes),
             memory_bytes=run.memory_bytes,
             compile_s=run.compile_s,
             time_s=time_s,
         ),
         per_call * (flop / len(left.wanted)) / batch_s,
     )
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What was measured of a plan: seconds, once a layer and once a batch, and a picture's file."""
-
-    first_s: float  # what the first batch takes longer, compilation included
-    compile_s: float
-    batch_s: float
-    encode_s: float
-    picture_bytes: float
-    memory_bytes: int | None
-
-
-def _measure(plan: Plan, flop_per_picture: int, rate: float | None, file_format: str) -> tuple[Plan, _Run]:
-    """A few batches of a plan with fewer steps."""
-    devices = batch_devices(calls=len(plan.units))
-    rate = rate or USUAL_FLOP_PER_S.get(devices[0].platform, ACCELERATOR_FLOP_PER_S)
-    call_flop = _images_per_call(plan) * flop_per_picture / plan.config.steps
-    short = _shortened(plan, min(MOST_STEPS, max(FEWEST_STEPS, math.ceil(CALL_S * rate / call_flop))))
-    compile_s = 0.0
-
-    def compiled(seconds: float) -> None:
-        nonlocal compile_s
-        compile_s = seconds
-
-    pictures = iter_pictures(short, on_compiled=compiled)
-    batches, last = [], []
-    while True:
-        started = time.perf_counter()
-        found = list(islice(pictures, _images_per_call(short)))
-        if not found:
-            break
-        batches.append(time.perf_counter() - started)
-        last = found
-    batch_s = statistics.median(batches[1:])
-    started = time.perf_counter()
-    encoded = [len(picture_bytes(picture, None, file_format)) for picture in last]
-    encode_s = (time.perf_counter() - started) / len(last)
-    peak = peak_memory(devices).mb
-    return short, _Run(
-        first_s=max(batches[0] - batch_s, compile_s),
-        compile_s=compile_s,
-        batch_s=batch_s,
-        encode_s=encode_s,
-        picture_bytes=statistics.mean(encoded),
-        memory_bytes=None if peak is None else int(peak * MIB) + _held_bytes(plan, last),
-    )
-
-
-def _shortened(plan: Plan, steps: int) -> Plan:
-    """The plan with so many steps and `MEASURED_BATCHES` after the first; the same units again where they are few."""
-    config = plan.config
-    steps = min(steps, config.steps)
-    per_call = _images_per_call(plan) // plan.recipe.replicas
-    batch = (plan.units * per_call)[:per_call]
-    return dataclasses.replace(
-        plan,
-        units=batch * (1 + MEASURED_BATCHES),
-        snapshots=tuple(step for step in plan.snapshots if step <= steps),
-        config=dataclasses.replace(config, steps=steps, rescue_steps=min(config.rescue_steps, 1), attempts=1),
-    )
-
-
-def _images_per_call(plan: Plan) -> int:
-    """Images of one call, on all devices."""
-    per_device = plan.recipe.batch_size // plan.recipe.replicas
-    devices = batch_devices(calls=-(-len(plan.units) // per_device))
-    return per_device * len(devices) * plan.recipe.replicas
-
-
-def _held_bytes(plan: Plan, pictures: Sequence[Picture]) -> int:
-    """What a whole run holds beside what a few short batches have shown: the snapshots that were left out."""
-    missing = len(plan.snapshots) - len(pictures[0].snapshots)
-    return missing * _images_per_call(plan) * math.prod(plan.config.size) * 3 * 4
 
 
 def _summed(layers: Sequence[LayerEstimate], *, start_s: float | None) -> Estimate:

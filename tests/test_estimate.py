@@ -13,6 +13,7 @@ import pytest
 from helpers_cli import QUICK, TINY, contents, install_tiny_model, run
 
 from jaxviz import estimate as estimates
+from jaxviz import short_run
 from jaxviz.bench.figures import flop_per_image
 from jaxviz.cli.dry_run import duration
 from jaxviz.config import RenderConfig
@@ -138,7 +139,7 @@ def test_missing_weights_say_what_works_without(monkeypatch: pytest.MonkeyPatch)
 
 
 class Clock:
-    """A machine with known times: 5 s to compile, 1 s more for the first call, 0.1 s a call and 0.2 s a step."""
+    """A machine with known times: 5 s to compile, 1 s more for the first call, 0.2 s a step, 0.01 s a picture."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -156,14 +157,16 @@ class Clock:
                 on_compiled(5.0)
             if place % plan.recipe.batch_size == 0:
                 self.now += 0.2 * (plan.config.steps + 0.5)
+            self.now += 0.01
             yield picture
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch, tiny: None) -> Clock:
     clock = Clock()
+    monkeypatch.setattr(short_run, "time", SimpleNamespace(perf_counter=clock.perf_counter))
     monkeypatch.setattr(estimates, "time", SimpleNamespace(perf_counter=clock.perf_counter))
-    monkeypatch.setattr(estimates, "iter_pictures", clock.iter_pictures)
+    monkeypatch.setattr(short_run, "iter_pictures", clock.iter_pictures)
     return clock
 
 
@@ -171,20 +174,20 @@ def test_time_is_scaled_to_all_steps_and_batches(clock: Clock) -> None:
     (layer,) = estimate([task(filters=range(10))]).layers
     assert clock.plans[0].config.steps < SMALL.steps
     assert layer.compile_s == 5
-    assert layer.time_s == pytest.approx(6 + 3 * 0.2 * 40.5)  # the last batch is padded
+    assert layer.time_s == pytest.approx(6 + 3 * (0.2 * 40.5 + 4 * 0.01))  # the last batch is padded
 
 
 def test_few_steps_are_measured_as_they_are(clock: Clock) -> None:
     (layer,) = estimate([task(filters=(0,), config=replace(SMALL, steps=1))]).layers
     assert clock.plans[0].config.steps == 1
-    assert layer.time_s == pytest.approx(6 + 0.2 * 1.5)
+    assert layer.time_s == pytest.approx(6 + 0.2 * 1.5 + 4 * 0.01)
 
 
 def test_next_layer_is_measured_with_steps_for_the_speed_that_was_found(clock: Clock) -> None:
     estimate([task(), task("first_conv")])
     first, second = (plan.config.steps for plan in clock.plans)
-    assert first == estimates.MOST_STEPS
-    assert second == estimates.FEWEST_STEPS  # two steps take longer than CALL_S
+    assert first == short_run.MOST_STEPS
+    assert second == short_run.FEWEST_STEPS  # they take longer than CALL_S
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ ROWS = [
     {"jaxviz.cli.bench_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.estimate", "jaxviz.jobs"},
-    {"jaxviz.atlas"},
+    {"jaxviz.atlas", "jaxviz.short_run"},
     {"jaxviz.early_checks"},
     {"jaxviz.job_schema", "jaxviz.spelling", "jaxviz.task", "jaxviz.writer"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},

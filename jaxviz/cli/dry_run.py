@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,9 +26,13 @@ NoMeasure = Annotated[
 UNKNOWN = "?"
 
 
-def dry_run(tasks: Sequence[LayerTask], *, measure: bool, as_json: bool = False, verbose: bool = False) -> None:
-    """Print what rendering these tasks would take. Raises JaxvizError, as a run would."""
-    started = time.perf_counter()
+def dry_run(
+    tasks: Sequence[LayerTask], *, started: float, measure: bool, as_json: bool = False, verbose: bool = False
+) -> None:
+    """Print what rendering these tasks would take. Raises JaxvizError, as a run would.
+
+    `started` is the command's beginning in `time.perf_counter()`: what it has imported since, a run imports too.
+    """
     show_log(verbose=verbose)
     start_jax(keep_compiled=False)  # compilation is measured
     from jaxviz.errors import WeightsUnavailableError

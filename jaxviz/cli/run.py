@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,7 @@ def run(
     Whatever is wrong with the file is found before anything is rendered. Paths in it are relative to the current
     folder. Pictures that are there already are kept, so an interrupted run goes on.
     """
+    started = time.perf_counter()
     with reported_errors(progress=progress):
         if no_measure and not dry:
             raise ConfigError("--no-measure is for --dry-run; add --dry-run, or leave --no-measure out")
@@ -55,7 +57,7 @@ def run(
             values = {"file": printable(str(job)), "atlases": atlases, "layers": layers}
             typer.echo(json.dumps(values) if as_json else printable(text))
         elif dry:
-            dry_run(tasks, measure=not no_measure, as_json=as_json, verbose=verbose)
+            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose)
         else:
             work(tasks, shard=shard, progress=progress, as_json=as_json, strict=strict, verbose=verbose)
 
