@@ -19,11 +19,11 @@ FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
-    {"jaxviz.cli.render", "jaxviz.cli.bench"},
+    {"jaxviz.cli.render", "jaxviz.cli.bench", "jaxviz.cli.merge"},
     {"jaxviz.cli.render_options", "jaxviz.cli.work"},
     {"jaxviz.cli.bench_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
-    {"jaxviz.atlas"},
+    {"jaxviz.atlas", "jaxviz.merge"},
     {"jaxviz.task", "jaxviz.writer"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
     {"jaxviz.bench.executable"},

@@ -1,4 +1,4 @@
-"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | atlas | bench`.
+"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | atlas | merge | bench`.
 
 The two commands that only read tables are here; each other one has a module of its own. Results go to stdout,
 progress and errors to stderr. jax is imported by the commands that need it, so that help and `models` answer at
@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import bench, render
+from jaxviz.cli import bench, merge, render
 from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
@@ -93,4 +93,5 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 
 app.command()(render.render)
 app.command()(render.atlas)
+app.command()(merge.merge)
 app.add_typer(bench.app, name="bench")
