@@ -28,7 +28,7 @@ ROWS = [
     {"jaxviz.bench.records"},
     {"jaxviz.render"},
     {"jaxviz.result"},
-    {"jaxviz.judged", "jaxviz.storage"},
+    {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
     {"jaxviz.models"},
     {"jaxviz.models.model", "jaxviz.ascent"},
@@ -222,6 +222,7 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
     "module",
     [
         "jaxviz.storage",
+        "jaxviz.catalogue",
         "jaxviz.recipe",
         "jaxviz.images",
         "jaxviz.models",
