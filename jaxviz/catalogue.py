@@ -2,8 +2,8 @@
 
 The PNGs are the truth: each says of itself what it is (provenance.py). layer.json beside them only adds what was
 measured against natural images and how the pictures were made, where it speaks of the same recipe. Whatever cannot
-be used is left out with a reason, so that a damaged or foreign file never hides the rest. Pixels are not read here,
-and nothing is written. No jax.
+be used is left out with a reason, so that a damaged or foreign file never hides the rest. Pixels are read only when
+asked for (`Tile.read`), and nothing is written. No jax.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
 from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
 from jaxviz.models import architecture
-from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_saved
+from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_picture, read_saved
 from jaxviz.recipe import STATUSES, Recipe
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
@@ -54,6 +58,17 @@ class Tile:
     def key(self) -> Key:
         """(filter, replica)."""
         return self.filter_index, self.replica
+
+    def read(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels.
+
+        Raises:
+            StorageError: the file has gone or cannot be read any more.
+        """
+        try:
+            return read_picture(self.file)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise StorageError(f"cannot read picture {self.file}: {error}; was it changed meanwhile?") from error
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
-    {"jaxviz.cli.render", "jaxviz.cli.bench"},
-    {"jaxviz.cli.bench_text", "jaxviz.cli.render_text"},
+    {"jaxviz.cli.render", "jaxviz.cli.bench", "jaxviz.cli.compare", "jaxviz.cli.export"},
+    {"jaxviz.cli.bench_text", "jaxviz.cli.compare_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
     {"jaxviz.bench.executable"},
@@ -28,6 +28,8 @@ ROWS = [
     {"jaxviz.bench.records"},
     {"jaxviz.render"},
     {"jaxviz.result"},
+    {"jaxviz.comparison"},
+    {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
     {"jaxviz.models"},
@@ -40,6 +42,8 @@ ROWS = [
         "jaxviz.regularizers",
         "jaxviz.transforms",
         "jaxviz.images",
+        "jaxviz.repetition",
+        "jaxviz.sprites",
         "jaxviz.models.layers",
         "jaxviz.models.random_weights",
     },
@@ -223,6 +227,8 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
     [
         "jaxviz.storage",
         "jaxviz.catalogue",
+        "jaxviz.comparison",
+        "jaxviz.export",
         "jaxviz.recipe",
         "jaxviz.images",
         "jaxviz.models",

@@ -16,6 +16,7 @@ import typer
 from jaxviz.errors import JaxvizError
 
 RESEND_AFTER_S = 0.01
+LEFT_OUT_SHOWN = 5
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -76,6 +77,14 @@ def show_log(*, verbose: bool) -> None:
     log.handlers = [handler]
     log.setLevel(logging.INFO if verbose else logging.WARNING)
     log.propagate = False
+
+
+def show_left_out(reasons: Sequence[str]) -> None:
+    """Say on stderr which files of a folder were left out, and why: the first ones."""
+    for reason in reasons[:LEFT_OUT_SHOWN]:
+        typer.echo(printable(f"left out: {reason}"), err=True)
+    if len(reasons) > LEFT_OUT_SHOWN:
+        typer.echo(f"left out: {len(reasons) - LEFT_OUT_SHOWN} more", err=True)
 
 
 def fail(message: str, exit_code: int) -> NoReturn:
