@@ -21,7 +21,6 @@ from PIL import Image
 from jaxviz.catalogue import LayerPictures
 from jaxviz.repetition import self_repetition
 
-COMMON_PX = 128  # for `high_frequency_share`: pictures of all sizes are brought to this side
 HIGH_FREQUENCY = 0.25  # cycles per pixel: half of what a pixel grid can hold
 GREY_LEVELS = 1.0  # a mean chroma below this, of 255, is called grey
 
@@ -60,10 +59,10 @@ class Row:
 MEASURED = (
     ("wavelength", "dominant wavelength", "px"),
     ("frequency", "dominant frequency", "cycles/px"),
-    ("high_frequency_share", "high-frequency share", "of energy"),
+    ("high_frequency_share", "energy in waves below 4 px", "0 to 1"),
     ("orientation", "one orientation", "0 to 1"),
     ("repetition", "self-repetition", "0 to 1"),
-    ("colourfulness", "colourfulness", "Hasler-Süsstrunk"),
+    ("colourfulness", "colourfulness", "0 grey, 82 high"),
 )
 
 
@@ -74,7 +73,7 @@ def measure_picture(picture: UInt8[np.ndarray, "height width 3"]) -> PictureMeas
     return PictureMeasures(
         frequency=frequency,
         wavelength=None if frequency is None else 1 / frequency,
-        high_frequency_share=high_frequency_share(picture),
+        high_frequency_share=_high_frequency_share(energy, picture),
         orientation=_orientation_strength(energy, picture),
         colourfulness=colourfulness(picture),
         repetition=self_repetition(picture),
@@ -126,17 +125,15 @@ def dominant_frequency(picture: UInt8[np.ndarray, "height width 3"]) -> float | 
     return _dominant_frequency(_energy(picture), picture)
 
 
-def high_frequency_share(picture: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Share of a picture's energy, less its mean colour, above 0.25 cycles per pixel at `COMMON_PX` px: 0 to 1.
+def high_frequency_share(picture: UInt8[np.ndarray, "height width 3"], *, side_px: int | None = None) -> float:
+    """Share of a picture's energy above 0.25 cycles per pixel, in waves shorter than 4 px: 0 to 1; 0 for one colour.
 
-    All channels together, with a Hann window, so that the edges' jump does not count. 0 for a picture of one colour.
+    The energy is that of `dominant_frequency`. With `side_px` the picture is brought to a square of that side first, so
+    that pictures of several sizes share one scale: waves per picture instead of per pixel.
     """
-    resized = Image.fromarray(picture).resize((COMMON_PX, COMMON_PX), Image.Resampling.LANCZOS)
-    pixels = np.asarray(resized, np.float64)
-    window = np.hanning(COMMON_PX)[:, None, None] * np.hanning(COMMON_PX)[None, :, None]
-    energy = _power((pixels - pixels.mean(axis=(0, 1))) * window)
-    high = np.abs(_waves(COMMON_PX, COMMON_PX)) > HIGH_FREQUENCY
-    return float(energy[high].sum() / max(energy.sum(), np.finfo(float).tiny))
+    if side_px is not None:
+        picture = np.asarray(Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.LANCZOS))
+    return _high_frequency_share(_energy(picture), picture)
 
 
 def orientation_strength(picture: UInt8[np.ndarray, "height width 3"]) -> float | None:
@@ -201,6 +198,11 @@ def _dominant_frequency(energy: np.ndarray, picture: np.ndarray) -> float | None
     radii, ring = _rings(*picture.shape[:2])
     cumulated = np.cumsum(np.bincount(ring, weights=energy.ravel(), minlength=len(radii))) / total
     return float(np.interp(0.5, cumulated[1:], radii[1:]))  # the first ring is the mean, without energy
+
+
+def _high_frequency_share(energy: np.ndarray, picture: np.ndarray) -> float:
+    high = np.abs(_waves(*picture.shape[:2])) > HIGH_FREQUENCY
+    return float(energy[high].sum() / max(energy.sum(), np.finfo(float).tiny))
 
 
 def _orientation_strength(energy: np.ndarray, picture: np.ndarray) -> float | None:
