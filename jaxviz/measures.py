@@ -10,7 +10,7 @@ NumPy; no jax.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,13 +81,21 @@ def measure_picture(picture: UInt8[np.ndarray, "height width 3"]) -> PictureMeas
     )
 
 
-def measure_layer(layer: LayerPictures) -> tuple[PictureMeasures | None, ...]:
+def measure_layer(
+    layer: LayerPictures, *, progress: Callable[[], None] = lambda: None
+) -> tuple[PictureMeasures | None, ...]:
     """The measures of each of the layer's tiles, in their order; None for a placeholder, which is no picture.
+
+    `progress` is called before each; a picture of 130 px takes about 10 ms.
 
     Raises:
         StorageError: a picture has gone since the folder was read.
     """
-    return tuple(measure_picture(tile.read()) if tile.status == "ok" else None for tile in layer.tiles)
+    measured = []
+    for tile in layer.tiles:
+        progress()
+        measured.append(measure_picture(tile.read()) if tile.status == "ok" else None)
+    return tuple(measured)
 
 
 def layer_rows(layer: LayerPictures, measured: Sequence[PictureMeasures | None] | None = None) -> tuple[Row, ...]:
@@ -213,23 +221,21 @@ def _orientation_strength(energy: np.ndarray, picture: np.ndarray) -> float | No
 
 
 def _energy(picture: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height half_width"]:
-    """The power of all channels together: mean taken off, under a Hann window; exactly 0 at frequency 0."""
+    """|FFT|^2 of all channels together: mean taken off, under a Hann window; exactly 0 at frequency 0.
+
+    Half of the waves across: a real picture's other half is its mirror, and added to it.
+    """
     height, width = picture.shape[:2]
-    window = (_hann(height)[:, None] * _hann(width)[None, :])[..., None]
-    mean = (picture * window).sum(axis=(0, 1)) / window.sum()  # so that nothing is left of it under the window
-    flat = picture.min(axis=(0, 1)) == picture.max(axis=(0, 1))  # of one level, where only rounding would be left
-    energy = _power(np.where(flat, 0.0, picture - mean) * window)
+    window = _hann(height)[:, None] * _hann(width)[None, :]
+    channels = np.moveaxis(picture, 2, 0).astype(np.float64)
+    flat = channels.min(axis=(1, 2)) == channels.max(axis=(1, 2))  # of one level, where only rounding would be left
+    channels -= (channels * window).sum(axis=(1, 2), keepdims=True) / window.sum()  # nothing is left under the window
+    channels[flat] = 0.0
+    spectrum = np.fft.rfft2(channels * window)
+    energy: np.ndarray = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+    energy[:, 1 : (width + 1) // 2] *= 2  # all but wave 0 and, at an even width, the shortest: their own mirrors
     energy[0, 0] = 0.0
     return energy
-
-
-def _power(pixels: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height half_width"]:
-    """|FFT|^2 of all channels together. A real image's left half of waves mirrors the right one, and is added to it."""
-    width = pixels.shape[1]
-    spectrum = np.fft.rfft2(np.moveaxis(pixels, 2, 0))
-    power: np.ndarray = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
-    power[:, 1 : (width + 1) // 2] *= 2  # all but wave 0 and, at an even width, the shortest: their own mirrors
-    return power
 
 
 def _hann(length: int) -> Float[np.ndarray, " length"]:
@@ -240,14 +246,14 @@ def _hann(length: int) -> Float[np.ndarray, " length"]:
 
 @lru_cache(maxsize=8)
 def _waves(height: int, width: int) -> Complex[np.ndarray, "height half_width"]:
-    """The frequency of each cell of `_power`, in cycles per pixel: across + i down."""
+    """The frequency of each cell of `_energy`, in cycles per pixel: across + i down."""
     waves: np.ndarray = np.fft.rfftfreq(width)[None, :] + 1j * np.fft.fftfreq(height)[:, None]
     return waves
 
 
 @lru_cache(maxsize=8)
 def _double_angles(height: int, width: int) -> Complex[np.ndarray, "height half_width"]:
-    """exp(2i angle) of each cell of `_power`."""
+    """exp(2i angle) of each cell of `_energy`."""
     waves = _waves(height, width)
     turns: np.ndarray = waves**2 / np.maximum(np.abs(waves) ** 2, np.finfo(float).tiny)
     if height % 2 == 0:

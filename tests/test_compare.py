@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers_cli import contents, run
+from helpers_cli import contents, run, run_python
 from helpers_layers import DEEP, LITE0, SHALLOW, FixedJudge, fill_layer
 
 from jaxviz.catalogue import read_catalogue
+from jaxviz.cli import compare as cli_compare
 from jaxviz.comparison import differing_settings, find_layer, layer_facts
 from jaxviz.errors import RequestError, UnknownLayerError
 
@@ -187,3 +188,28 @@ def test_left_out_files_are_counted(folder: Path) -> None:
     ran = run("compare", folder, SHALLOW, DEEP)
     assert ran.err.count("left out") == 1
     assert "0020.png and 7 more: it is no PNG file" in ran.err
+
+
+@pytest.mark.parametrize("command", [["compare", SHALLOW, DEEP], ["export", "--npz"]], ids=lambda words: words[0])
+def test_jax_is_not_imported_by(folder: Path, command: list[str]) -> None:
+    name, *others = command
+    code = f"""
+import sys
+from jaxviz.cli import main
+sys.argv = {["jaxviz", name, str(folder), *others]!r}
+try:
+    main()
+except SystemExit:
+    pass
+print("loaded:", *sorted({{"jax", "flax"}} & sys.modules.keys()))
+"""
+    assert run_python(code, cwd=folder).splitlines()[-1].split() == ["loaded:"]
+
+
+def test_long_measuring_says_how_far_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_compare, "SILENT_S", -1.0)
+    assert "measured 0 of 5 pictures" in run("compare", folder, SHALLOW, DEEP).err
+
+
+def test_short_measuring_says_nothing(folder: Path) -> None:
+    assert run("compare", folder, SHALLOW, DEEP).err == ""

@@ -17,6 +17,8 @@ from jaxviz.export import export, matching_layers
 from jaxviz.provenance import PICTURE_NAME, picture_bytes
 from jaxviz.storage import LayerFolder
 
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -247,3 +249,10 @@ def test_python_gets_one_answer_a_layer(folder: Path) -> None:
         (SHALLOW, "pictures.npz"),
         (DEEP, "pictures.npz"),
     ]
+
+
+def test_python_example_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    (example,) = [block for block in README.split("```python\n")[1:] if "pictures.npz" in block]
+    run("export", folder, "--npz", "--out", "out")
+    exec(compile(example.split("```")[0], "README.md", "exec"), {})

@@ -228,6 +228,23 @@ def test_layer_rows_have_what_was_judged(tmp_path: Path) -> None:
     assert (rows["percentile"].median, rows["rank"].median) == (90, 1)
 
 
+def test_measure_layer_says_how_far_it_is(tmp_path: Path) -> None:
+    fill_layer(tmp_path, statuses=("ok", "dead"))
+    calls: list[None] = []
+    measure_layer(read_catalogue(tmp_path).layers[0], progress=lambda: calls.append(None))
+    assert len(calls) == 2
+
+
+def test_share_of_high_frequencies_counts_waves_below_4_px() -> None:
+    assert high_frequency_share(wave(0.3, 0)) > 0.99
+    assert high_frequency_share(wave(0.2, 0)) < 0.01
+
+
+def test_share_at_a_common_side_counts_waves_per_picture() -> None:
+    small = wave(0.3, 0)[:48, :48]
+    assert high_frequency_share(small, side_px=96) < 0.01
+
+
 def test_measure_layer_has_a_place_for_every_tile(tmp_path: Path) -> None:
     fill_layer(tmp_path, statuses=("ok", "dead"))
     (layer,) = read_catalogue(tmp_path).layers
