@@ -224,6 +224,13 @@ def test_dot_files_and_folders_are_ignored(tmp_path: Path) -> None:
     assert (len(read_catalogue(tmp_path).layers), read_catalogue(tmp_path).skipped) == (1, ())
 
 
+def test_copies_in_a_gallery_are_ignored(tmp_path: Path) -> None:
+    path = fill(tmp_path, picture(1)).path
+    shutil.copytree(path, tmp_path / "gallery" / "toy")
+    (tmp_path / "gallery" / "gallery.json").touch()
+    assert (len(read_catalogue(tmp_path).layers), read_catalogue(tmp_path).skipped) == (1, ())
+
+
 def test_second_copy_of_a_layer_is_left_out(tmp_path: Path) -> None:
     path = fill(tmp_path, picture(1)).path
     shutil.copytree(path, tmp_path / "toy" / "copy" / "keras")

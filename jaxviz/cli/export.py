@@ -46,9 +46,7 @@ def export(
         if tile is not None and not sprite:
             raise ConfigError(f"--tile {tile} is the size of a picture in the sprite; add --sprite, or leave it out")
         if tile is not None and tile < SMALLEST_TILE_PX:
-            raise ConfigError(
-                f"--tile {tile} is too small; allowed are {SMALLEST_TILE_PX} px and more, such as --tile 64"
-            )
+            raise ConfigError(f"--tile {tile} is below {SMALLEST_TILE_PX} px. Type for example: --tile 64")
         from jaxviz.catalogue import read_catalogue
         from jaxviz.export import export as export_layers
         from jaxviz.export import matching_layers
