@@ -224,8 +224,8 @@ def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
         if match is None or match[2] is not None:
             continue
         saved: Saved | str = "it is a folder" if file.is_dir() else read_saved(file)
-        if isinstance(saved, Saved) and picture_name(saved.key, saved.step) != file.name:
-            saved = f"it is {picture_name(saved.key, saved.step)}"
+        if isinstance(saved, Saved) and picture_name(saved.key, saved.step, file.suffix[1:]) != file.name:
+            saved = f"it is {picture_name(saved.key, saved.step, file.suffix[1:])}"
         if isinstance(saved, Saved) and saved.status not in STATUSES:
             saved = f"its status {saved.status!r} is unknown"
         if isinstance(saved, str):

@@ -48,11 +48,12 @@ def fill_layer(
     wavelength_px: float = 6,
     statuses: tuple[str, ...] = ("ok", "ok"),
     judge: Any = None,
+    file_format: str = "png",
     **config: Any,
 ) -> Path:
     """A finished layer's folder, with a picture for each status."""
     recipe = recipe_of(model, layer, **config)
-    folder = LayerFolder.open(out, recipe, label=label)
+    folder = LayerFolder.open(out, recipe, label=label, file_format=file_format)
     for index, status in enumerate(statuses):
         folder.write(striped(index, recipe, wavelength_px=wavelength_px, status=status))
     folder.finish(device="a device", timings={"render_s": 1.5}, judge=judge)

@@ -281,3 +281,13 @@ def test_picture_that_went_away_is_a_storage_error(tmp_path: Path) -> None:
 def test_catalogue_of_a_known_network_has_its_name(tmp_path: Path) -> None:
     fill_layer(tmp_path)
     assert only(tmp_path).model == LITE0
+
+
+def test_webp_pictures_are_read_as_png_ones_are(tmp_path: Path) -> None:
+    fill_layer(tmp_path / "png")
+    fill_layer(tmp_path / "webp", file_format="webp")
+    (one,), (other,) = (read_catalogue(tmp_path / name).layers for name in ("png", "webp"))
+    assert [tile.file.suffix for tile in other.tiles] == [".webp", ".webp"]
+    for png, webp in zip(one.tiles, other.tiles, strict=True):
+        assert (png.key, png.score, png.status) == (webp.key, webp.score, webp.status)
+        np.testing.assert_array_equal(png.read(), webp.read())
