@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from benchmarks import machine
 from benchmarks.race import write
 from benchmarks.settings import ROOT
+from jaxviz.measures import high_frequency_share
 
 SCHEMA = 1
 MODEL = "efficientnet_lite0"
@@ -38,7 +38,6 @@ FILTERS = 64
 RESULTS, TRIALS = ROOT / "benchmarks" / "pictures", ROOT / "out" / "pictures"
 COMMON_PX = 128  # the pictures of both presets are brought to this side before their spectra are compared
 NOTHING_YET = "No whole run has been recorded yet: `python -m benchmarks.pictures` makes one."
-HIGH_FREQUENCY = 0.25  # cycles per pixel: half of what a pixel grid can hold
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +85,7 @@ def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str
                     "score": _number(item.score),
                     **judged[place],
                     "robust_rank": int(judgement.robust_rank[place]) or None,
-                    "high_frequency_share": round(high_frequency_share(item.picture), 5),
+                    "high_frequency_share": round(high_frequency_share(item.picture, side_px=COMMON_PX), 5),
                 }
                 for place, item in enumerate(result.items)
             ]
@@ -158,20 +157,6 @@ def table(result: dict[str, Any]) -> list[str]:
             f"{figures['rank_5']:.0%} | {figures['robust_rank_5']:.0%} | {figures['median_percentile']:.1f} | {high} |"
         )
     return lines
-
-
-def high_frequency_share(picture: np.ndarray) -> float:
-    """Share of a picture's energy, less its mean colour, above 0.25 cycles per pixel at `COMMON_PX` px.
-
-    All channels together, with a Hann window, so that the edges' jump does not count.
-    """
-    resized = Image.fromarray(picture).resize((COMMON_PX, COMMON_PX), Image.Resampling.LANCZOS)
-    pixels = np.asarray(resized, np.float64)
-    window = np.hanning(COMMON_PX)[:, None, None] * np.hanning(COMMON_PX)[None, :, None]
-    energy = (np.abs(np.fft.fft2((pixels - pixels.mean(axis=(0, 1))) * window, axes=(0, 1))) ** 2).sum(axis=2)
-    frequencies = np.fft.fftfreq(COMMON_PX)
-    radius = np.hypot(frequencies[:, None], frequencies[None, :])
-    return float(energy[radius > HIGH_FREQUENCY].sum() / max(energy.sum(), np.finfo(float).tiny))
 
 
 def _share(values: Any) -> float:

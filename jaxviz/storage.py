@@ -93,6 +93,8 @@ class LayerFolder:
     def of(cls, path: Path) -> LayerFolder:
         """A folder as it is, for its grid and layer.json: recipe and format are those of its pictures.
 
+        Nobody else may write there: its lock is held.
+
         Raises:
             OutputFolderError: it holds no pictures, or those of several recipes.
             StorageError: it cannot be read or written.
@@ -107,6 +109,7 @@ class LayerFolder:
             file, reason = next(iter(contents.foreign.items()))
             raise OutputFolderError(f"folder {path} holds pictures that do not belong together: {file.name}: {reason}")
         check_writable(path)
+        remove_left_overs(path, alone=True)
         return cls(path, path.name, first.recipe, contents.done, (), file_format)
 
     def file(self, key: Key, step: int | None = None) -> Path:
@@ -131,6 +134,10 @@ class LayerFolder:
         self.done[key] = Saved(
             picture.filter_index, picture.score, picture.status, picture.recipe, picture.replica, picture.attempt
         )
+
+    def has_numbers(self) -> bool:
+        """Whether the grid that is there has filter numbers written into it."""
+        return bool(self._read_record().get("grid", {}).get("numbers", False))
 
     @property
     def untouched(self) -> bool:

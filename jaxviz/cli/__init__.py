@@ -1,8 +1,8 @@
-"""The terminal, the only place in jaxviz that prints: `jaxviz models | layers | render | atlas | bench`.
+"""The terminal, the only place in jaxviz that prints.
 
-The two commands that only read tables are here; each other one has a module of its own. Results go to stdout,
-progress and errors to stderr. jax is imported by the commands that need it, so that help and `models` answer at
-once. Exit codes: see `errors.py`; 130 after Ctrl-C.
+The two commands that only read tables, `models` and `layers`, are here; each other one has a module of its own.
+Results go to stdout, progress and errors to stderr. jax is imported by the commands that need it, so that help and
+`models` answer at once. Exit codes: see `errors.py`; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import bench, render, run
+from jaxviz.cli import bench, compare, export, merge, render, run
 from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
@@ -94,4 +94,7 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 app.command()(render.render)
 app.command()(render.atlas)
 app.command()(run.run)
+app.command()(merge.merge)
+app.command()(compare.compare)
+app.command()(export.export)
 app.add_typer(bench.app, name="bench")

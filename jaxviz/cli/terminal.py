@@ -17,6 +17,7 @@ from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
 
 RESEND_AFTER_S = 0.01
+LEFT_OUT_SHOWN = 5
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
@@ -87,6 +88,14 @@ def show_log(*, verbose: bool, progress: str = "auto") -> None:
 class _JsonHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print_json_line({"event": "log", "level": record.levelname.lower(), "message": printable(self.format(record))})
+
+
+def show_left_out(reasons: Sequence[str]) -> None:
+    """Say on stderr which files of a folder were left out, and why: the first ones."""
+    for reason in reasons[:LEFT_OUT_SHOWN]:
+        typer.echo(printable(f"left out: {reason}"), err=True)
+    if len(reasons) > LEFT_OUT_SHOWN:
+        typer.echo(f"left out: {len(reasons) - LEFT_OUT_SHOWN} more", err=True)
 
 
 def fail(message: str, exit_code: int, *, progress: str = "auto") -> NoReturn:

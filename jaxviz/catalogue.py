@@ -1,0 +1,298 @@
+"""What a folder of pictures holds, layer by layer: `read_catalogue`, the first step of every look at finished work.
+
+The PNGs are the truth: each says of itself what it is (provenance.py). layer.json beside them only adds what was
+measured against natural images and how the pictures were made, where it speaks of the same recipe. Whatever cannot
+be used is left out with a reason, so that a damaged or foreign file never hides the rest. Pixels are read only when
+asked for (`Tile.read`), and nothing is written. No jax.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
+from jaxviz.models import architecture
+from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_picture, read_saved
+from jaxviz.recipe import STATUSES, Recipe
+
+DEPTH = 3  # DIR/<model>/<layer>/<label>
+SITE = "gallery.json"  # of a folder that `jaxviz gallery` made, which may hold copies of the pictures
+JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One finished picture.
+
+    Attributes:
+        file: the PNG.
+        filter_index: the filter.
+        replica: which of the filter's pictures, from 0.
+        score: the plain objective on the final image; nan where it is not finite.
+        status: `ok`, `dead` or `nan`; a picture that is not `ok` is a labelled placeholder.
+        attempt: how many attempts from other noise failed before this one.
+        judged_score: the score of the saved picture, None where it was not judged.
+        percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
+        rank: of the filter among the layer's filters on this picture, from 1.
+    """
+
+    file: Path
+    filter_index: int
+    replica: int
+    score: float
+    status: str
+    attempt: int
+    judged_score: float | None = None
+    percentile: float | None = None
+    rank: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """(filter, replica)."""
+        return self.filter_index, self.replica
+
+    def read(self) -> UInt8[np.ndarray, "height width 3"]:
+        """The pixels.
+
+        Raises:
+            StorageError: the file has gone or cannot be read any more.
+        """
+        try:
+            return read_picture(self.file)
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise StorageError(f"cannot read picture {self.file}: {error}; was it changed meanwhile?") from error
+
+
+@dataclass(frozen=True)
+class LayerPictures:
+    """The finished pictures of one recipe in one folder, sorted by (filter, replica); there is at least one.
+
+    `device`, `versions` and `timings` are those of layer.json: None and empty where it is missing or of another recipe.
+    """
+
+    path: Path
+    model: str
+    layer: str
+    label: str
+    recipe: Recipe
+    tiles: tuple[Tile, ...]
+    device: str | None
+    versions: dict[str, str]
+    timings: dict[str, float | None]
+
+    @property
+    def name(self) -> str:
+        """MODEL/LAYER/LABEL."""
+        return f"{self.model}/{self.layer}/{self.label}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pictures have each status."""
+        found = [tile.status for tile in self.tiles]
+        return {status: found.count(status) for status in STATUSES}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All layers of a folder, and in words what was left out, as "place: reason"."""
+
+    folder: Path
+    layers: tuple[LayerPictures, ...]
+    skipped: tuple[str, ...]
+
+
+def read_catalogue(folder: str | Path) -> Catalogue:
+    """What lies in a folder as `jaxviz render --out` leaves it, or in one model's, layer's or label's part of it.
+
+    Layers are ordered by model name, then as the network's own table has them (by name where jaxviz does not know the
+    network), then by label. Models and layers are named as their recipes name them, labels as their folders.
+
+    Raises:
+        OutputFolderError: the folder does not exist, is a file, or holds no picture that can be used.
+        StorageError: it cannot be read.
+    """
+    _check_folder(root := Path(folder))
+    skipped: list[str] = []
+    layers: dict[str, LayerPictures] = {}
+    for path in _folders(root, root, DEPTH, skipped):
+        found = _read_layer(root, path, skipped)
+        if found is None:
+            continue
+        if found.name in layers:
+            skipped.append(f"{_place(root, path)}: {found.name} is already there in {layers[found.name].path}")
+            continue
+        layers[found.name] = found
+    if not layers:
+        reasons = f" that can be used ({'; '.join(skipped[:3])})" if skipped else ""
+        raise OutputFolderError(f"DIR {root} holds no pictures{reasons}; {_how_to_render(root)}")
+    return Catalogue(root, tuple(_in_order(list(layers.values()))), tuple(skipped))
+
+
+def _check_folder(root: Path) -> None:
+    try:
+        if root.exists() and not root.is_dir():
+            raise OutputFolderError(f"DIR {root} is a file; give the folder that `jaxviz render --out` wrote to")
+        if not root.exists():
+            raise OutputFolderError(f"DIR {root} does not exist; {_how_to_render(root)}")
+    except OSError as error:
+        raise StorageError(f"cannot read DIR {root}: {error.strerror or error}; choose another folder") from error
+
+
+def _how_to_render(root: Path) -> str:
+    return f"make some with: jaxviz render MODEL LAYER --out {root}"
+
+
+def _folders(root: Path, path: Path, depth: int, skipped: list[str]) -> Iterator[Path]:
+    """`path` and the folders below it, sorted; names that start with a dot are nobody's pictures."""
+    try:
+        below = sorted(child for child in path.iterdir() if not child.name.startswith(".") and child.is_dir())
+    except OSError as error:
+        if path == root:
+            raise StorageError(f"cannot read DIR {root}: {error.strerror or error}; choose another folder") from error
+        skipped.append(f"{_place(root, path)}: {error.strerror or error}")
+        return
+    yield path
+    if depth:
+        for child in below:
+            if not (PICTURE_NAME.fullmatch(child.name) or (child / SITE).exists()):
+                yield from _folders(root, child, depth - 1, skipped)
+
+
+def _read_layer(root: Path, path: Path, skipped: list[str]) -> LayerPictures | None:
+    """The pictures of a folder that belong together; None where there are none."""
+    groups, reasons = _read_pictures(path)
+    recorded, complaint = _read_record(path)
+    best: _Group | None = None
+    if groups:
+        best = next((group for group in groups if group.is_recorded(recorded)), max(groups, key=lambda g: len(g.saved)))
+        for other in groups:
+            if other is not best:
+                differences = "; ".join(best.recipe.differences(other.recipe))
+                reasons[f"it is of another recipe than the rest: {differences}"] = [file.name for file in other.saved]
+        if complaint is None and not best.is_recorded(recorded):
+            complaint = "it is of another recipe or format"
+        if complaint is not None:
+            reasons[f"{complaint}, so device, timings and natural images are unknown"] = ["layer.json"]
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        skipped.append(f"{_place(root, path / names[0])}{more}: {reason}")
+    if best is None:
+        return None
+    known = recorded if complaint is None else {}
+    judged = _judged(known)
+    tiles = [_tile(file, saved, judged) for file, saved in best.saved.items()]
+    return LayerPictures(
+        path=path,
+        model=best.recipe.model,
+        layer=best.recipe.layer,
+        label=path.resolve().name,
+        recipe=best.recipe,
+        tiles=tuple(sorted(tiles, key=lambda tile: tile.key)),
+        device=known.get("device"),
+        versions=known.get("versions", {}),
+        timings=known.get("timings", {}),
+    )
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Pictures of one recipe in a folder."""
+
+    recipe: Recipe
+    saved: dict[Path, Saved]
+
+    def is_recorded(self, record: dict[str, Any]) -> bool:
+        """Whether layer.json speaks of these."""
+        return record.get("schema") == SCHEMA and record.get("recipe") == self.recipe.to_json()
+
+
+def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
+    """Pictures by recipe, snapshots left out, and names of unusable files by reason."""
+    groups: list[_Group] = []
+    reasons: dict[str, list[str]] = {}
+    for file in sorted(path.iterdir()):
+        match = PICTURE_NAME.fullmatch(file.name)
+        if match is None or match[2] is not None:
+            continue
+        saved: Saved | str = "it is a folder" if file.is_dir() else read_saved(file)
+        if isinstance(saved, Saved) and picture_name(saved.key, saved.step, file.suffix[1:]) != file.name:
+            saved = f"it is {picture_name(saved.key, saved.step, file.suffix[1:])}"
+        if isinstance(saved, Saved) and saved.status not in STATUSES:
+            saved = f"its status {saved.status!r} is unknown"
+        if isinstance(saved, str):
+            reasons.setdefault(saved, []).append(file.name)
+            continue
+        group = next((group for group in groups if group.recipe == saved.recipe), None)
+        if group is None:
+            group = _Group(saved.recipe, {})
+            groups.append(group)
+        group.saved[file] = saved
+    return groups, reasons
+
+
+def _read_record(path: Path) -> tuple[dict[str, Any], str | None]:
+    """layer.json, or in words why it cannot be used."""
+    try:
+        record = json.loads((path / "layer.json").read_bytes())
+        versions, timings, device = record["versions"], record["timings"], record["device"]
+        texts = isinstance(device, str) and all(isinstance(text, str) for text in versions.values())
+        numbers = all(value is None or isinstance(value, int | float) for value in timings.values())
+        if not (texts and numbers):
+            return {}, "it cannot be read"
+        _judged(record)
+    except FileNotFoundError:
+        return {}, "it is missing"
+    except OSError as error:
+        return {}, error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        return {}, "it cannot be read"
+    return record, None
+
+
+def _judged(record: dict[str, Any]) -> dict[tuple[Key, float | None], dict[str, Any]]:
+    """The values of `JUDGED` for each picture, known by filter, replica and score."""
+    judged = {}
+    for entry in record.get("filters", ()):
+        score, percentile, rank = (entry[name] for name in JUDGED)
+        judged[(int(entry["filter_index"]), int(entry["replica"])), entry["score"]] = {
+            "judged_score": None if score is None else float(score),
+            "percentile": None if percentile is None else float(percentile),
+            "rank": None if rank is None else int(rank),
+        }
+    return judged
+
+
+def _tile(file: Path, saved: Saved, judged: dict[tuple[Key, float | None], dict[str, Any]]) -> Tile:
+    score = saved.score if math.isfinite(saved.score) else math.nan
+    values = judged.get((saved.key, number(saved.score)), {})
+    return Tile(file, saved.filter_index, saved.replica, score, saved.status, saved.attempt, **values)
+
+
+def _in_order(layers: list[LayerPictures]) -> list[LayerPictures]:
+    places = {model: _places(model) for model in {layer.model for layer in layers}}
+
+    def place(found: LayerPictures) -> tuple[str, float, str, str]:
+        return found.model, places[found.model].get(found.layer, math.inf), found.layer, found.label
+
+    return sorted(layers, key=place)
+
+
+def _places(model: str) -> dict[str, int]:
+    """Each layer's place in the network's table; empty for a network that jaxviz does not know."""
+    try:
+        return {layer.name: place for place, layer in enumerate(architecture(model, head=True).graph.layers)}
+    except UnknownModelError:
+        return {}
+
+
+def _place(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path != root else str(path)
