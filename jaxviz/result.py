@@ -13,8 +13,10 @@ from PIL import Image
 from jaxviz import images, storage
 from jaxviz.animation import check_format
 from jaxviz.config import RenderConfig
+from jaxviz.contents import first_saved, folder_path
 from jaxviz.judge import Judgement
 from jaxviz.judged import PlanJudge
+from jaxviz.locks import FolderLock
 from jaxviz.plan import Plan, device_name
 from jaxviz.recipe import Picture, Recipe, Status
 
@@ -107,21 +109,21 @@ class LayerResult:
 
         Raises:
             OutputFolderError: the folder holds another recipe's pictures and `overwrite` is False.
+            FolderInUseError: another process is writing to it.
             ConfigError: an unknown `animate`, or no natural images.
             StorageError: the disk is full or read-only.
         """
         if animate is not None:
             check_format(animate)
         critic = PlanJudge(self.plan, natural_images) if judge else None
-        folder = storage.LayerFolder.open(
-            out,
-            self.recipe,
-            label=self.config.preset if name is None else name,
-            overwrite=overwrite,
-            snapshots=self.plan.snapshots,
-        )
-        for item in self.items:
-            if (item.filter_index, item.replica) not in folder.done:
-                folder.write(item)
-        folder.finish(device=device_name(), judge=critic, animate=animate)
+        label = self.config.preset if name is None else name
+        first_saved(path := folder_path(out, self.recipe.model, self.recipe.layer, label))  # raises if it is no folder
+        with FolderLock.acquire(path):
+            folder = storage.LayerFolder.open(
+                out, self.recipe, label=label, overwrite=overwrite, snapshots=self.plan.snapshots, alone=True
+            )
+            for item in self.items:
+                if (item.filter_index, item.replica) not in folder.done:
+                    folder.write(item)
+            folder.finish(device=device_name(), judge=critic, animate=animate)
         return folder.path

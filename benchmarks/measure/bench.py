@@ -103,16 +103,23 @@ class Renderer:
 
         `config` overrides the settings' (dtype, batch_size). The answer is `renderer.render`'s.
         """
+        asked = self._asked(target, filters, steps=steps, config=config)
+        return self._worker.ask("render", **asked, pictures=None if pictures is None else str(pictures))
+
+    def write(self, target: Target, filters: int, *, steps: int, out: Path | None) -> dict[str, Any]:
+        """Render the first so many filters into a folder's files, or drop them; the answer is `renderer.write`'s."""
+        asked = self._asked(target, filters, steps=steps, config={})
+        return self._worker.ask("write", **asked, out=None if out is None else str(out))
+
+    def _asked(self, target: Target, filters: int, *, steps: int, config: dict[str, Any]) -> dict[str, Any]:
         settings = self._bench.settings
-        return self._worker.ask(
-            "render",
-            model=target.model,
-            weights=str(self._bench.material(target.model) / "weights.safetensors"),
-            layer=target.layer,
-            filters=filters,
-            config={"image_size": settings.size, "crop": settings.crop, "steps": steps, **config},
-            pictures=None if pictures is None else str(pictures),
-        )
+        return {
+            "model": target.model,
+            "weights": str(self._bench.material(target.model) / "weights.safetensors"),
+            "layer": target.layer,
+            "filters": filters,
+            "config": {"image_size": settings.size, "crop": settings.crop, "steps": steps, **config},
+        }
 
 
 def _timed(words: Sequence[str], *, environment: dict[str, str], log: Path) -> dict[str, Any]:

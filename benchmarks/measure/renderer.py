@@ -6,7 +6,13 @@ protocol, and whatever a library prints goes to stderr. The first line is `{"rea
     {"command": "render", "model", "weights", "layer", "filters", "config", "pictures"}
 
 renders the first so many filters as a stream (`iter_render`) and drops the pictures, or saves them after the clock has
-stopped. A failure ends the process with a traceback on stderr, which the parent quotes.
+stopped.
+
+    {"command": "write", "model", "weights", "layer", "filters", "config", "out"}
+
+renders them into the folder `out` as `jaxviz atlas` does; null drops them.
+
+A failure ends the process with a traceback on stderr, which the parent quotes.
 """
 
 from __future__ import annotations
@@ -27,6 +33,10 @@ import numpy as np
 import jaxviz
 from benchmarks import machine
 from benchmarks.contestants.compile_clock import CompileClock
+from jaxviz.atlas import run_tasks
+from jaxviz.plan import plan_render
+from jaxviz.render import iter_pictures
+from jaxviz.task import LayerTask, RenderRequest
 
 
 def main() -> None:
@@ -44,9 +54,9 @@ def main() -> None:
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         command = asked.pop("command")
-        if command != "render":
+        if command not in COMMANDS:
             raise ValueError(f"unknown command {command}")
-        reply(render(clock, **asked))
+        reply(COMMANDS[command](clock, **asked))
 
 
 def render(
@@ -87,6 +97,45 @@ def render(
         "first_scores": first,
         "final_scores": final,
     }
+
+
+def write(
+    clock: CompileClock,  # noqa: ARG001
+    *,
+    model: str,
+    weights: str,
+    layer: str,
+    filters: int,
+    config: dict[str, Any],
+    out: str | None,
+) -> dict[str, Any]:
+    """Seconds from the layer's start, planned and with its folder open, to its end; both ways by the same functions."""
+    recipe = jaxviz.RenderConfig.keras(**config)
+    gc.collect()
+    busy, own = machine.busy_cpu_s(), time.process_time()
+    if out is None:
+        plan = plan_render(_model(model, weights), layer, range(filters), recipe)
+        started = time.perf_counter()
+        for _ in iter_pictures(plan):
+            pass
+        ended = time.perf_counter()
+    else:
+        times: dict[str, float] = {}
+        request = RenderRequest(model, recipe, out=Path(out), weights=Path(weights))
+        task = LayerTask(request, layer, tuple(range(filters)))
+        run_tasks([task], lambda event, _: times.update({event: time.perf_counter()}))
+        started, ended = times["layer"], times["done"]
+    own_s, busy_after = time.process_time() - own, machine.busy_cpu_s()
+    return {
+        "filters": filters,
+        "steps": recipe.steps,
+        "seconds": ended - started,
+        "own_cpu_s": own_s,
+        "others_cpu_s": None if busy is None or busy_after is None else busy_after - busy - own_s,
+    }
+
+
+COMMANDS = {"render": render, "write": write}
 
 
 @lru_cache

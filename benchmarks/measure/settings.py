@@ -45,6 +45,7 @@ class Settings:
         sweep: the N that `auto` is compared with.
         devices_filters: fewer than `filters`, with all steps, because pictures are compared.
         presets, presets_size: whose cost in both presets, of images of that size.
+        writing_rounds: of writing the layer of `start`.
         weights_seed: of ResNet50V2's random weights.
     """
 
@@ -65,6 +66,7 @@ class Settings:
     devices_filters: int = 32
     presets: tuple[Target, ...] = PRESET_TARGETS
     presets_size: int = 224
+    writing_rounds: int = 9
     weights_seed: int = 0
 
     @property
@@ -95,6 +97,7 @@ QUICK = Settings(
     devices_filters=4,
     presets=PRESET_TARGETS[:1],
     presets_size=64,
+    writing_rounds=1,
 )
 
 
