@@ -62,7 +62,7 @@ def run_tasks(
         RunInterruptedError: likewise, after Ctrl-C.
     """
     wanted = _check(tasks, shard)
-    models = _load_models(tasks, download_bar=download_bar)
+    models = load_models(tasks, download_bar=download_bar)
     with locked([task.folder for task in tasks], shard) as locks:
         for task in tasks:
             _check_folder(task, models[_weights_key(task.request)])
@@ -147,7 +147,7 @@ def _weights_key(request: RenderRequest) -> tuple[str, Path | None]:
     return request.model, request.weights
 
 
-def _load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[tuple[str, Path | None], Model]:
+def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[tuple[str, Path | None], Model]:
     """All models at the start, so that a missing file or network is not found in the middle of the night."""
     with_head = {_weights_key(task.request): False for task in tasks}
     for task in tasks:
@@ -180,7 +180,7 @@ def _check_folder(task: LayerTask, model: Model) -> None:
 
 def _run_layer(run: _Run, task: LayerTask, model: Model, place: int) -> None:
     """One layer; where memory runs out it starts again with a smaller batch."""
-    plan = _plan(task, model)
+    plan = plan_task(task, model)
     folder = _open(task, plan, overwrite=task.request.overwrite, alone=run.shard is None)
     while True:
         layer = run.last = _Layer(task, plan, folder, time.perf_counter())
@@ -196,7 +196,7 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int) -> None:
             folder = _open(task, plan, overwrite=True, alone=True)
 
 
-def _plan(task: LayerTask, model: Model) -> Plan:
+def plan_task(task: LayerTask, model: Model) -> Plan:
     """What to render; an automatic batch size is the one of the pictures that are there."""
     request, config = task.request, task.request.config
     automatic = config.batch_size == "auto"

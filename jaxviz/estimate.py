@@ -95,7 +95,7 @@ def estimate(
     plain = [_from_table(task) for task in tasks]
     if not measure:
         return _summed(plain, start_s=None)
-    found = atlas._load_models(tasks, download_bar=True)
+    found = atlas.load_models(tasks, download_bar=True)
     start_s = time.perf_counter() - started
     layers: list[LayerEstimate] = []
     rate: float | None = None
@@ -144,7 +144,7 @@ def _measured(
 ) -> tuple[LayerEstimate, float | None]:
     """The layer, measured, and FLOP/s of its steps."""
     started = time.perf_counter()
-    plan = atlas._plan(task, model)
+    plan = atlas.plan_task(task, model)
     left = plan.without(_done(task, plan))
     there = len(plan.wanted) - len(left.wanted)
     flop = len(left.wanted) * _flop_per_picture(task)

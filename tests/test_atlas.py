@@ -87,6 +87,8 @@ def test_order_cheapest_is_by_arithmetic() -> None:
         (("--shard", "4/3"), ["--shard", "4/3", "1/3"]),
         (("--shard", "1"), ["--shard", "1/3"]),
         (("--shard", "1/2", "--overwrite"), ["--overwrite", "--shard", "--name"]),
+        (("--no-measure",), ["--no-measure", "--dry-run"]),
+        (("--dry-run", "--shard", "1/2"), ["--shard", "1/2"]),
         (("--progress", "dots"), ["--progress", "dots", "jsonl"]),
         (("--format", "gif"), ["--format", "gif", "png", "webp"]),
     ],
@@ -163,6 +165,13 @@ def test_summary_has_a_line_for_each_layer_and_one_for_all(tmp_path: Path) -> No
 def test_strict_fails_for_a_dead_filter_in_any_layer(tmp_path: Path) -> None:
     assert run(*ATLAS, "--out", tmp_path, "--strict").code == 1
     assert run(*ATLAS, "--out", tmp_path, "--strict", "--exclude", "odd_conv").code == 0
+
+
+def test_dry_run_tells_what_a_run_would_take_and_renders_nothing(tmp_path: Path) -> None:
+    ran = run("atlas", "resnet50v2", "--dry-run", "--no-measure", "--out", tmp_path / "out", "--json")
+    told = json.loads(ran.out)
+    assert (len(told["layers"]), told["filters"], told["pictures"]) == (53, 26560, 26560)
+    assert not (tmp_path / "out").exists()
 
 
 # Going on

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxviz.cli.progress import spoken_progress
+from jaxviz.cli.progress import duration, spoken_progress
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import printable, show_log, table_lines
+from jaxviz.errors import ConfigError
 
 if TYPE_CHECKING:
     from jaxviz.estimate import Estimate, LayerEstimate
@@ -24,6 +25,14 @@ NoMeasure = Annotated[
     bool, typer.Option("--no-measure", help="With --dry-run: at once and without weights, but no memory and no time.")
 ]
 UNKNOWN = "?"
+
+
+def check_dry_run(dry: bool, *, no_measure: bool, shard: str | None) -> None:
+    """Raise ConfigError for options that do not go with a dry run, or only with one."""
+    if no_measure and not dry:
+        raise ConfigError("--no-measure is for --dry-run; add --dry-run, or leave --no-measure out")
+    if shard is not None and dry:
+        raise ConfigError(f"--shard {shard!r} does not go with --dry-run or --check, which are about the whole job; leave it out")
 
 
 def dry_run(
@@ -106,11 +115,3 @@ def _cells(layer: LayerEstimate, *, measured: bool) -> list[str]:
 
 def _size(count: int) -> str:
     return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
-
-
-def duration(seconds: float) -> str:
-    """Such as `2.4 s`, `3 min 20 s` or `5 h 02 min`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{seconds:.1f} s"

@@ -92,7 +92,7 @@ class Display:
     def figures(self) -> str:
         """How far the run is, in words."""
         elapsed_s = time.perf_counter() - self.started
-        left = "" if self.left_s is None else f", {_duration(self.left_s)} left"
+        left = "" if self.left_s is None else f", {duration(self.left_s)} left"
         return f"{self.pictures_there}/{self.pictures} pictures, {self.written / elapsed_s:.1f}/s{left}"
 
     @property
@@ -177,7 +177,9 @@ def spoken_progress() -> Iterator[Callable[[str], None]]:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Such as `2.4 s`, `3 min 20 s` or `5 h 02 min`."""
     whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {whole % 60:02} s" if minutes else f"{whole} s"
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{seconds:.1f} s"

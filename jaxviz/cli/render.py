@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
 
+from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
 from jaxviz.cli.options import Json, ModelName, parse_filter_rules, parse_filters
 from jaxviz.cli.render_options import RenderOptions, takes_render_options
 from jaxviz.cli.terminal import reported_errors
@@ -55,6 +57,8 @@ def atlas(
         ),
     ] = None,
     order: Annotated[str, typer.Option(metavar="cheapest|network|given", help="Which layer first.")] = "cheapest",
+    dry: DryRun = False,
+    no_measure: NoMeasure = False,
     shard: ShardText = None,
     progress: Progress = "auto",
     strict: Strict = False,
@@ -65,7 +69,9 @@ def atlas(
 
     A run that was stopped, however, goes on with the same command and ends with the same files.
     """
+    started = time.perf_counter()
     with reported_errors(progress=progress):
+        check_dry_run(dry, no_measure=no_measure, shard=shard)
         choice = LayerChoice(
             layers=tuple(layers or ()),
             exclude=tuple(exclude or ()),
@@ -73,4 +79,7 @@ def atlas(
             order=order,
         )
         tasks = atlas_tasks(options.request(model), choice)
+        if dry:
+            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose)
+            return
         work(tasks, shard=shard, progress=progress, strict=strict, verbose=verbose, as_json=as_json)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from jaxviz.cli.dry_run import DryRun, NoMeasure, dry_run
+from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
 from jaxviz.cli.options import Json
 from jaxviz.cli.terminal import printable, reported_errors
 from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
@@ -41,12 +41,9 @@ def run(
     """
     started = time.perf_counter()
     with reported_errors(progress=progress):
-        if no_measure and not dry:
-            raise ConfigError("--no-measure is for --dry-run; add --dry-run, or leave --no-measure out")
         if check and dry:
             raise ConfigError("--check and --dry-run do not go together; --dry-run checks the file too")
-        if shard is not None and (dry or check):
-            raise ConfigError(f"--shard {shard!r}: --dry-run and --check are about the whole job; leave it out")
+        check_dry_run(dry or check, no_measure=no_measure, shard=shard)
         from jaxviz.jobs import check_job, read_job
 
         read = read_job(job, overrides or (), overwrite=overwrite)
