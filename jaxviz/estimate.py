@@ -2,7 +2,8 @@
 
 What needs no clock comes from the network's table. The rest is measured here and now: each layer's program is compiled
 with a few steps, some batches are rendered, and their time is scaled to all steps and batches. Compilation is counted
-as if no compiled program were kept. Filters that another attempt may be spent on are counted once.
+as if no compiled program were kept. Filters that another attempt may be spent on are counted once, and pictures are not
+put beside natural images.
 """
 
 from __future__ import annotations
