@@ -21,6 +21,7 @@ from typing import Any
 
 from jaxviz import models as registry
 from jaxviz.contents import first_saved
+from jaxviz.early_checks import check_files, check_together
 from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock, Shard, locked
@@ -130,8 +131,12 @@ def _check(tasks: Sequence[LayerTask], shard: Shard | None) -> int:
     """Check all tasks, without weights; returns how many pictures they are."""
     seen: set[Path] = set()
     pictures = 0
+    for request in {id(task.request): task.request for task in tasks}.values():
+        check_files(request)
     for task in tasks:
-        pictures += len(check_task(task)) * task.request.replicas
+        filters = check_task(task)
+        check_together(task, filters)
+        pictures += len(filters) * task.request.replicas
         if task.folder in seen:
             raise ConfigError(f"two tasks write to {task.folder}; give one of them another label (--name)")
         seen.add(task.folder)

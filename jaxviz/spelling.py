@@ -10,6 +10,7 @@ from typing import Literal
 
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError
+from jaxviz.locks import Shard
 
 NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
@@ -70,6 +71,26 @@ def default_snapshots(steps: int) -> list[int]:
 def parse_batch_size(text: str) -> int | str:
     """The value of --batch-size; what is no number is left to `RenderConfig` to judge."""
     return int(text) if NUMBER.fullmatch(text) else text
+
+
+def parse_filter_rules(texts: list[str]) -> tuple[tuple[str, tuple[int, ...] | Literal["all"]], ...]:
+    """The values of an atlas's --filters: LIST for all layers, or GLOB=LIST. Raises FilterError."""
+    rules = []
+    for text in texts:
+        glob, equals, listed = text.rpartition("=")
+        filters = parse_filters(listed)
+        rules.append((glob if equals else "*", filters if isinstance(filters, str) else tuple(filters)))
+    return tuple(rules)
+
+
+def parse_shard(text: str | None) -> Shard | None:
+    """The value of --shard: I/N. Raises ConfigError."""
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if slash and NUMBER.fullmatch(index) and NUMBER.fullmatch(count) and 1 <= int(index) <= int(count):
+        return Shard(int(index), int(count))
+    raise ConfigError(f"--shard {text!r} is not part I of N, from 1. Type for example: --shard 1/3")
 
 
 def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:

@@ -27,9 +27,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import jaxviz
-from jaxviz.cli import app, parse_filters
+from jaxviz.cli import app
 from jaxviz.errors import FilterError
 from jaxviz.models import architecture
+from jaxviz.spelling import parse_filters
 
 COMMANDS = typer.main.get_command(app).commands
 OPTIONS = [(name, parameter) for name, command in COMMANDS.items() for parameter in command.params]

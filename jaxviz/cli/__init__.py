@@ -15,11 +15,12 @@ import typer
 import jaxviz
 from jaxviz import models as registry
 from jaxviz.cli import bench, compare, export, merge, render, run
-from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
+from jaxviz.cli.options import Json, ModelName, Size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
+from jaxviz.spelling import parse_size
 
-__all__ = ["app", "layers", "main", "models", "parse_filters"]
+__all__ = ["app", "layers", "main", "models"]
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaxviz.cli.options import Json, parse_batch_size, parse_size
+from jaxviz.cli.options import Json
 from jaxviz.cli.progress import spoken_progress
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, printable, reported_errors
 from jaxviz.errors import ConfigError
+from jaxviz.spelling import parse_batch_size, parse_size
 
 if TYPE_CHECKING:
     from jaxviz.bench.records import Report, Settings

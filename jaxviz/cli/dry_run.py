@@ -32,7 +32,9 @@ def check_dry_run(dry: bool, *, no_measure: bool, shard: str | None) -> None:
     if no_measure and not dry:
         raise ConfigError("--no-measure is for --dry-run; add --dry-run, or leave --no-measure out")
     if shard is not None and dry:
-        raise ConfigError(f"--shard {shard!r} does not go with --dry-run or --check, which are about the whole job; leave it out")
+        raise ConfigError(
+            f"--shard {shard!r} does not go with --dry-run or --check, which are about the whole job; leave it out"
+        )
 
 
 def dry_run(

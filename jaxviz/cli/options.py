@@ -1,107 +1,11 @@
-"""Options that several commands share: they mean the same everywhere, and are read the same way.
-
-Text in, values out; what is no value of the option is a ConfigError that says what is.
-"""
+"""Options that several commands share: they mean the same everywhere. How values are written: spelling.py."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-
-from jaxviz.config import RenderConfig
-from jaxviz.errors import ConfigError, FilterError
-from jaxviz.locks import Shard
-
-NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Size = Annotated[str | None, typer.Option(metavar="PX|HxW", help="Size of the optimised image (keras: 180).")]
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """The value of --size: (height, width) in pixels."""
-    height, cross, width = text.lower().partition("x")
-    if not NUMBER.fullmatch(height) or (cross and not NUMBER.fullmatch(width)):
-        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
-    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
-
-
-def parse_filters(text: str) -> list[int] | Literal["all"]:
-    """The value of --filters: "all", or numbers and inclusive ranges, sorted and without duplicates.
-
-    Raises:
-        FilterError: anything else.
-    """
-    if text.strip() == "all":
-        return "all"
-    numbers: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = (piece.strip() for piece in part.partition("-"))
-        if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
-            raise FilterError(
-                f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
-                "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
-            )
-        low, high = int(first), int(last or first)
-        if low > high:
-            raise FilterError(
-                f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
-            )
-        numbers.update(range(low, high + 1))
-    return sorted(numbers)
-
-
-def parse_transforms(text: str) -> list[tuple[str | float, ...]]:
-    """The value of --transforms: names and numbers; what they mean is left to transforms.py."""
-    if text.strip() == "none":
-        return []
-    return [_parse_transform(part.strip(), text) for part in text.split(",")]
-
-
-def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:
-    name, *numbers = part.split(":")
-    try:
-        if not name:
-            raise ValueError
-        return name, *(float(number) if set(number) & set(".e") else int(number) for number in numbers)
-    except ValueError:
-        raise ConfigError(
-            f"--transforms {text!r}: {part!r} is no transform with numbers. Type for example: "
-            "--transforms pad:12,jitter:8,scale:0.9:1.1,rotate:10,jitter:4 or --transforms none"
-        ) from None
-
-
-def parse_snapshots(text: str) -> list[int]:
-    """The value of --snapshots: steps."""
-    steps = [part.strip() for part in text.split(",")]
-    if not all(NUMBER.fullmatch(step) for step in steps):
-        raise ConfigError(f"--snapshots {text!r} is no list of steps. Type for example: --snapshots 1,8,32,128")
-    return [int(step) for step in steps]
-
-
-def parse_batch_size(text: str) -> int | str:
-    """The value of --batch-size; what is no number is left to `RenderConfig` to judge."""
-    return int(text) if NUMBER.fullmatch(text) else text
-
-
-def parse_filter_rules(texts: list[str]) -> tuple[tuple[str, tuple[int, ...] | Literal["all"]], ...]:
-    """The values of an atlas's --filters: LIST for all layers, or GLOB=LIST. Raises FilterError."""
-    rules = []
-    for text in texts:
-        glob, equals, listed = text.rpartition("=")
-        filters = parse_filters(listed)
-        rules.append((glob if equals else "*", filters if isinstance(filters, str) else tuple(filters)))
-    return tuple(rules)
-
-
-def parse_shard(text: str | None) -> Shard | None:
-    """The value of --shard: I/N. Raises ConfigError."""
-    if text is None:
-        return None
-    index, slash, count = text.partition("/")
-    if slash and NUMBER.fullmatch(index) and NUMBER.fullmatch(count) and 1 <= int(index) <= int(count):
-        return Shard(int(index), int(count))
-    raise ConfigError(f"--shard {text!r} is not part I of N, from 1. Type for example: --shard 1/3")

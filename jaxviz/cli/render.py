@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
-from jaxviz.cli.options import Json, ModelName, parse_filter_rules, parse_filters
+from jaxviz.cli.options import Json, ModelName
 from jaxviz.cli.render_options import RenderOptions, takes_render_options
 from jaxviz.cli.terminal import reported_errors
 from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
+from jaxviz.spelling import parse_filter_rules, parse_filters
 from jaxviz.task import LayerChoice, LayerTask, atlas_tasks
 
 Layers = Annotated[

@@ -15,8 +15,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from jaxviz.cli.options import Size, parse_batch_size, parse_size, parse_snapshots, parse_transforms
+from jaxviz.cli.options import Size
 from jaxviz.config import PRESETS, RenderConfig
+from jaxviz.spelling import default_snapshots, parse_batch_size, parse_size, parse_snapshots, parse_transforms
 from jaxviz.task import ObjectiveRequest, RenderRequest
 
 
@@ -132,10 +133,7 @@ class RenderOptions:
         """The steps of --snapshots; for an animation without them 0, 1, 2, 4, 8 and so on."""
         if self.snapshots is not None:
             return tuple(parse_snapshots(self.snapshots))
-        if self.animate is None:
-            return ()
-        doubling = [2**power for power in range(config.steps.bit_length()) if 2**power < config.steps]
-        return (0, *doubling)
+        return () if self.animate is None else tuple(default_snapshots(config.steps))
 
 
 def takes_render_options(command: Callable[..., None]) -> Callable[..., None]:

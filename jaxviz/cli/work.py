@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jaxviz.cli.options import parse_shard
 from jaxviz.cli.progress import run_progress
 from jaxviz.cli.render_text import judged_summary, summary_text, total_text, totals
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, show_log
+from jaxviz.spelling import parse_shard
 
 if TYPE_CHECKING:
     from jaxviz.atlas import RunInterruptedError
