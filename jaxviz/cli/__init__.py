@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import bench, compare, export, render
+from jaxviz.cli import bench, compare, export, gallery, render
 from jaxviz.cli.options import Json, ModelName, Size, parse_filters, parse_size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
@@ -93,5 +93,6 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
 
 app.command()(render.render)
 app.command()(compare.compare)
+app.command()(gallery.gallery)
 app.command()(export.export)
 app.add_typer(bench.app, name="bench")
