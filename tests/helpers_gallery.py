@@ -51,7 +51,7 @@ def write_layer(
 ) -> Path:
     """A layer's folder. Scores fall and rise with the filter: 0 has 1.0, 1 has 101.0, 2 has 3.0 and so on."""
     recipe = dataclasses.replace(RECIPE, layer=layer, **changes)
-    folder = folder_path(out, recipe.model, layer, label)
+    folder = folder_path(out, recipe.model, layer, "x").with_name(label)  # a folder may have been renamed
     folder.mkdir(parents=True)
     entries = []
     for index in range(filters):

@@ -19,7 +19,7 @@ FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
-    {"jaxviz.cli.render", "jaxviz.cli.bench", "jaxviz.cli.compare", "jaxviz.cli.export"},
+    {"jaxviz.cli.render", "jaxviz.cli.bench", "jaxviz.cli.compare", "jaxviz.cli.export", "jaxviz.cli.gallery"},
     {"jaxviz.cli.bench_text", "jaxviz.cli.compare_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
@@ -28,7 +28,11 @@ ROWS = [
     {"jaxviz.bench.records"},
     {"jaxviz.render"},
     {"jaxviz.result"},
-    {"jaxviz.comparison"},
+    {"jaxviz.gallery.site"},
+    {"jaxviz.gallery.filters"},
+    {"jaxviz.gallery.layers"},
+    {"jaxviz.gallery.wording", "jaxviz.gallery.command", "jaxviz.gallery.folder", "jaxviz.gallery.thumbnails"},
+    {"jaxviz.gallery", "jaxviz.comparison"},
     {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
@@ -213,7 +217,7 @@ def test_only_terminals_print(module: str) -> None:
 
 
 def test_importing_jaxviz_imports_nothing_heavy(tmp_path: Path) -> None:
-    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping', 'msgspec'}"
+    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping', 'msgspec', 'jinja2'}"
     assert run_python(f"import sys, jaxviz; print(sorted({heavy} & sys.modules.keys()))", cwd=tmp_path) == "[]\n"
 
 
@@ -229,6 +233,7 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
         "jaxviz.catalogue",
         "jaxviz.comparison",
         "jaxviz.export",
+        "jaxviz.gallery.site",
         "jaxviz.recipe",
         "jaxviz.images",
         "jaxviz.models",

@@ -67,7 +67,7 @@ def _places(layer: LayerView) -> dict[tuple[int, int], int]:
 def _facts(layer: LayerView, view: TileView, place: int | None) -> Iterator[Fact]:
     tile, measured = view.tile, view.measures
     more = "" if place is None else f"{wording.ordinal(place)} highest of the {len(layer.tiles):,} pictures here"
-    yield "Score", wording.figure(tile.score), more
+    yield "Score", f"{tile.score:.5g}" if math.isfinite(tile.score) else "none", more
     failed = wording.count(tile.attempt, "attempt") + " from other noise failed before" if tile.attempt else ""
     meaning = {"dead": "the gradient was zero at every step", "nan": "the ascent left the numbers"}
     yield "Status", tile.status, "; ".join(filter(None, [meaning.get(tile.status, ""), failed]))

@@ -15,8 +15,7 @@ from jaxviz.measures import PictureMeasures, Row
 PREVIEW = 24  # tiles of a layer beside another one
 # What the pages show of `layer_rows`, with what to make of it. A scale of None: the larger of the values is a full bar.
 EXPLAINED: dict[str, tuple[str, str, float | None]] = {
-    "frequency": ("Dominant frequency", "half of the energy lies below: low is large shapes, high is fine grain",
-                  None),
+    "frequency": ("Dominant frequency", "half of the energy lies below: low is large shapes, high fine grain", None),
     "high_frequency_share": ("Fine detail", "share of the energy in waves shorter than 4 px of 128", 1.0),
     "repetition": ("Self-repetition", "1 is a tiling, near 0 is noise, one blob or one edge", 1.0),
     "orientation": ("One orientation", "1 is parallel stripes, 0 no direction above others", 1.0),
@@ -226,6 +225,7 @@ def comparison(layer: LayerView) -> dict[str, Any]:
         "model": layer.model,
         "about": layer.about,
         "label": layer.label,
+        "settings": {"objective": layer.pictures.recipe.objective} | layer.pictures.recipe.config,
         "url": layer.url,
         "sheets": {str(at): vars(layer.sheets[at]) for at in used},
         "ratio": layer.ratio,
@@ -244,7 +244,7 @@ def _cell(key: str, row: Row, full: float) -> Cell:
         return Cell("none", "", None)
     more = ""
     if row.lower is not None and row.upper is not None and row.count > 1:
-        more = f"half of them {wording.figure(row.lower)} to {wording.figure(row.upper)}"
+        more = f"{wording.figure(row.lower)} to {wording.figure(row.upper)} for half"
     share = round(min(max(100 * row.median / full, 0.0), 100.0), 1)
     return Cell(wording.figure(row.median) + UNITS.get(key, ""), more, share)
 

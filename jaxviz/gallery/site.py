@@ -27,6 +27,7 @@ import jinja2
 
 import jaxviz
 from jaxviz.catalogue import Catalogue, LayerPictures
+from jaxviz.comparison import differing_settings
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.gallery import wording
 from jaxviz.gallery.filters import filter_pages
@@ -190,7 +191,11 @@ class _Site:
         root = "../" * (view.folder.count("/") + 1)
         pages = wording.ranges([tile.tile.key for tile in view.tiles])
         shared = {"root": root, "layer": view, "pages": pages}
-        up = [("All layers", f"{root}index.html"), (view.model, None), (view.name, None)]
+        up: list[tuple[str, str | None]] = [
+            ("All layers", f"{root}index.html"),
+            (view.model, f"{root}index.html#model-{wording.address(wording.slug(view.model))}"),
+        ]
+        up.append((view.name, None))
         self._write(
             "layer",
             f"{view.folder}/index.html",
@@ -260,7 +265,10 @@ def _model(name: str, layers: list[LayerView]) -> dict[str, Any]:
     total = {status: sum(view.counts[status] for view in layers) for status in STATUSES}
     distinct = {view.name for view in layers}
     pair = _pair(layers)
+    unlike = differing_settings(*(view.pictures for view in pair)) if pair else {}
     return {
+        "id": f"model-{wording.slug(name)}",
+        "unlike": "; ".join(f"{key.replace('_', ' ')} {one} | {other}" for key, (one, other) in unlike.items()),
         "name": name,
         "layers": layers,
         "summary": f"{wording.count(len(distinct), 'layer')} · {wording.counts(total)}",

@@ -28,13 +28,14 @@ def counts(found: dict[str, int]) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number with three or four significant digits."""
+    """A number with three significant digits, whole ones as they are."""
     if value is None or not math.isfinite(value):
         return "none"
-    if value == 0 or 0.001 <= abs(value) < 10_000:
-        digits = 3 - math.floor(math.log10(abs(value))) if value else 1
-        return f"{value:.{min(max(digits, 0), 3)}f}"
-    return f"{value:.3g}"
+    if value == int(value) and abs(value) < 1e6:
+        return f"{int(value):,}"
+    if 0.001 <= abs(value) < 1e6:
+        return f"{value:,.{min(max(2 - math.floor(math.log10(abs(value))), 0), 3)}f}"
+    return f"{value:.2e}"
 
 
 def ordinal(number: int) -> str:

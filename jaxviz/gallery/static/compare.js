@@ -47,11 +47,21 @@
     return [make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...rows)];
   }
 
+  const unlike = (a, b) => {
+    const names = [...new Set([...Object.keys(a.settings), ...Object.keys(b.settings)])];
+    const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+    const differing = names.map((name) => [name.replaceAll("_", " "), text(a.settings[name]), text(b.settings[name])])
+      .filter(([, left, right]) => left !== right);
+    if (!differing.length) return "";
+    return `They were not made alike: ${differing.map(([name, left, right]) => `${name} ${left} | ${right}`).join("; ")}.`;
+  };
+
   const wanted = () => {
     const asked = Object.fromEntries(location.hash.slice(1).split("&").map((part) => part.split("=").map(decodeURIComponent)));
     const a = byId.has(asked.a) ? asked.a : layers[0].id;
-    const same = layers.filter((layer) => layer.model === byId.get(a).model && layer.id !== a);
-    const far = same.length ? same[same.length - 1].id : layers[layers.length - 1].id;
+    const others = layers.filter((layer) => layer.id !== a);
+    const alike = others.filter((layer) => layer.model === byId.get(a).model);
+    const far = [...others, ...alike, ...alike.filter((layer) => layer.label === byId.get(a).label)].pop().id;
     return [a, byId.has(asked.b) ? asked.b : far];
   };
   function show() {
@@ -59,7 +69,9 @@
     $("a").value = a;
     $("b").value = b;
     $("pair").replaceChildren(panel(byId.get(a)), panel(byId.get(b)));
+    $("unlike").textContent = unlike(byId.get(a), byId.get(b));
     $("measured").replaceChildren(...table(byId.get(a), byId.get(b)));
+    document.dispatchEvent(new Event("moved"));
     document.title = `${byId.get(a).name} and ${byId.get(b).name}, measured`;
   }
   for (const side of ["a", "b"]) {

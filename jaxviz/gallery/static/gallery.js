@@ -62,45 +62,54 @@
     });
   }
 
-  /* Moving through things in rows: tiles, or layers on the first page */
-  const movable = () => $$("[data-move]").filter((link) => link.offsetParent !== null);
-  const makeCurrent = (link, links) => {
-    for (const other of links || $$("[data-move]")) other.tabIndex = other === link ? 0 : -1;
+  /* Moving through things in rows: tiles, or layers on the first page. Boxes are asked for their place, not the links
+     in them: those far from the window have no layout, and asking would make one for each. */
+  const linkIn = (box) => $("[data-move]", box);
+  const boxes = () => $$("li:has(> [data-move])").filter((box) => box.offsetParent !== null);
+  let current = null;
+  const makeCurrent = (link) => {
+    if (current) current.tabIndex = -1;
+    current = link;
+    link.tabIndex = 0;
   };
   function move(key) {
-    const links = movable();
-    if (!links.length) return false;
-    const at = links.indexOf(document.activeElement);
+    const all = boxes();
+    if (!all.length) return false;
+    const at = all.indexOf(document.activeElement.closest("li"));
     if (at < 0) {
-      const first = links.find((link) => link.tabIndex === 0) || links[0];
-      first.focus();
+      linkIn(all.find((box) => box.contains(current)) || all[0]).focus();
       return true;
     }
-    const tops = links.map((link) => Math.round(link.getBoundingClientRect().top));
-    const lefts = links.map((link) => Math.round(link.getBoundingClientRect().left));
+    const places = all.map((box) => [box.offsetTop, box.offsetLeft]);
+    const [top, left] = places[at];
     let to = at;
     if (key === "ArrowRight") to = at + 1;
     else if (key === "ArrowLeft") to = at - 1;
     else if (key === "Home") to = 0;
-    else if (key === "End") to = links.length - 1;
+    else if (key === "End") to = all.length - 1;
     else {
       const step = key === "ArrowDown" ? 1 : -1;
       let row = at;
-      while (links[row] && tops[row] === tops[at]) row += step;
-      if (!links[row]) return true;
-      const top = tops[row];
+      while (places[row] && places[row][0] === top) row += step;
+      if (!places[row]) return true;
       to = row;
-      for (let i = row; links[i] && tops[i] === top; i += step) {
-        if (Math.abs(lefts[i] - lefts[at]) < Math.abs(lefts[to] - lefts[at])) to = i;
+      for (let i = row; places[i] && places[i][0] === places[row][0]; i += step) {
+        if (Math.abs(places[i][1] - left) < Math.abs(places[to][1] - left)) to = i;
       }
     }
-    if (links[to]) links[to].focus();
+    if (all[to]) linkIn(all[to]).focus();
     return true;
   }
+  const reset = () => {
+    for (const link of $$("[data-move]")) link.tabIndex = -1;
+    current = $("[data-move]");
+    if (current) current.tabIndex = 0;
+  };
   document.addEventListener("focusin", (event) => {
     if (event.target.matches("[data-move]")) makeCurrent(event.target);
   });
-  if ($$("[data-move]").length) makeCurrent($("[data-move]"));
+  document.addEventListener("moved", reset);  // compare.js has new tiles
+  reset();
 
   const go = (link) => { if (link) location.href = link.href; };
   document.addEventListener("keydown", (event) => {
@@ -164,7 +173,7 @@
       tiles.append(...rows.map((row) => row.item));
       const shown = rows.filter((row) => !row.item.hidden);
       $("#shown").textContent = shown.length === rows.length ? `${rows.length} shown` : `${shown.length} of ${rows.length} shown`;
-      if (shown.length) makeCurrent($("a", shown[0].item));
+      if (shown.length) makeCurrent(linkIn(shown[0].item));
     };
     for (const input of $$(".controls input[type=radio]")) {
       input.addEventListener("change", () => {
@@ -185,8 +194,6 @@
     size.value = stored.get("size") || size.value;
     if (stored.get("size")) resize();
     size.addEventListener("input", () => { resize(); stored.set("size", size.value); });
-    const back = location.hash && document.getElementById(location.hash.slice(1));
-    if (back && back.matches(".tile")) $("a", back).focus({ preventScroll: false });
   }
 
   /* The first page: find a layer by its name */
@@ -198,7 +205,7 @@
       for (const model of $$(".model")) model.hidden = !!words.length && !$(".row:not([hidden])", model);
     };
     find.addEventListener("input", look);
-    find.addEventListener("keydown", (event) => { if (event.key === "Enter") go(movable()[0]); });
+    find.addEventListener("keydown", (event) => { if (event.key === "Enter") go(linkIn(boxes()[0] || document)); });
     look();
   }
 })();
