@@ -36,6 +36,7 @@ LAYERS = tuple(f"{block}_expand_{kind}" for block in BLOCKS for kind in ("relu",
 PRESETS = ("keras", "distill")
 FILTERS = 64
 RESULTS, TRIALS = ROOT / "benchmarks" / "pictures", ROOT / "out" / "pictures"
+COMMON_PX = 128  # the pictures of both presets are brought to this side before their spectra are compared
 NOTHING_YET = "No whole run has been recorded yet: `python -m benchmarks.pictures` makes one."
 
 
@@ -84,7 +85,7 @@ def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str
                     "score": _number(item.score),
                     **judged[place],
                     "robust_rank": int(judgement.robust_rank[place]) or None,
-                    "high_frequency_share": round(high_frequency_share(item.picture), 5),
+                    "high_frequency_share": round(high_frequency_share(item.picture, side_px=COMMON_PX), 5),
                 }
                 for place, item in enumerate(result.items)
             ]

@@ -25,6 +25,7 @@ from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_
 from jaxviz.recipe import STATUSES, Recipe
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
+SITE = "gallery.json"  # of a folder that `jaxviz gallery` made, which may hold copies of the pictures
 JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
 
 
@@ -119,8 +120,7 @@ def read_catalogue(folder: str | Path) -> Catalogue:
         OutputFolderError: the folder does not exist, is a file, or holds no picture that can be used.
         StorageError: it cannot be read.
     """
-    root = Path(folder)
-    _check_folder(root)
+    _check_folder(root := Path(folder))
     skipped: list[str] = []
     layers: dict[str, LayerPictures] = {}
     for path in _folders(root, root, DEPTH, skipped):
@@ -163,7 +163,7 @@ def _folders(root: Path, path: Path, depth: int, skipped: list[str]) -> Iterator
     yield path
     if depth:
         for child in below:
-            if not PICTURE_NAME.fullmatch(child.name):
+            if not (PICTURE_NAME.fullmatch(child.name) or (child / SITE).exists()):
                 yield from _folders(root, child, depth - 1, skipped)
 
 

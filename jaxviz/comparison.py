@@ -5,12 +5,13 @@ What is known comes from the network's own table, what is measured from the pict
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from jaxviz.catalogue import Catalogue, LayerPictures
 from jaxviz.errors import RequestError, UnknownLayerError, UnknownModelError, nearest
-from jaxviz.measures import Row, layer_rows
+from jaxviz.measures import Row, layer_rows, measure_layer
 from jaxviz.models import architecture
 
 
@@ -70,13 +71,15 @@ def find_layer(catalogue: Catalogue, text: str, *, model: str | None = None, lab
     )
 
 
-def describe(layer: LayerPictures) -> Description:
-    """What is known of a layer, and what is measured of its pictures, one after the other.
+def describe(layer: LayerPictures, *, progress: Callable[[], None] = lambda: None) -> Description:
+    """What is known of a layer, and what is measured of its pictures; `progress` is called before each of them.
 
     Raises:
         StorageError: a picture has gone since the folder was read.
     """
-    return Description(layer, layer_facts(layer.model, layer.layer), layer_rows(layer))
+    return Description(
+        layer, layer_facts(layer.model, layer.layer), layer_rows(layer, measure_layer(layer, progress=progress))
+    )
 
 
 def layer_facts(model: str, layer: str) -> LayerFacts | None:

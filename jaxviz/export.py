@@ -102,7 +102,7 @@ def _folder(catalogue: Catalogue, layer: LayerPictures, out: str | Path | None) 
 def _check_absent(files: Sequence[Path]) -> None:
     there = [file for file in files if file.exists()]
     if there:
-        more = f", and {len(there) - 1} more files" if len(there) > 1 else ""
+        more = f", and {len(there) - 1} more of the files to write" if len(there) > 1 else ""
         raise OutputFolderError(
             f"{there[0]} exists{more}; replace with --overwrite, or write elsewhere with --out FOLDER"
         )

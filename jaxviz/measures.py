@@ -10,7 +10,7 @@ NumPy; no jax.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,7 +21,6 @@ from PIL import Image
 from jaxviz.catalogue import LayerPictures
 from jaxviz.repetition import self_repetition
 
-COMMON_PX = 128  # for `high_frequency_share`: pictures of all sizes are brought to this side
 HIGH_FREQUENCY = 0.25  # cycles per pixel: half of what a pixel grid can hold
 GREY_LEVELS = 1.0  # a mean chroma below this, of 255, is called grey
 
@@ -60,10 +59,10 @@ class Row:
 MEASURED = (
     ("wavelength", "dominant wavelength", "px"),
     ("frequency", "dominant frequency", "cycles/px"),
-    ("high_frequency_share", "high-frequency share", "of energy"),
+    ("high_frequency_share", "energy in waves below 4 px", "0 to 1"),
     ("orientation", "one orientation", "0 to 1"),
     ("repetition", "self-repetition", "0 to 1"),
-    ("colourfulness", "colourfulness", "Hasler-Süsstrunk"),
+    ("colourfulness", "colourfulness", "0 grey, 82 high"),
 )
 
 
@@ -74,7 +73,7 @@ def measure_picture(picture: UInt8[np.ndarray, "height width 3"]) -> PictureMeas
     return PictureMeasures(
         frequency=frequency,
         wavelength=None if frequency is None else 1 / frequency,
-        high_frequency_share=high_frequency_share(picture),
+        high_frequency_share=_high_frequency_share(energy, picture),
         orientation=_orientation_strength(energy, picture),
         colourfulness=colourfulness(picture),
         repetition=self_repetition(picture),
@@ -82,13 +81,21 @@ def measure_picture(picture: UInt8[np.ndarray, "height width 3"]) -> PictureMeas
     )
 
 
-def measure_layer(layer: LayerPictures) -> tuple[PictureMeasures | None, ...]:
+def measure_layer(
+    layer: LayerPictures, *, progress: Callable[[], None] = lambda: None
+) -> tuple[PictureMeasures | None, ...]:
     """The measures of each of the layer's tiles, in their order; None for a placeholder, which is no picture.
+
+    `progress` is called before each; a picture of 130 px takes 10 to 20 ms.
 
     Raises:
         StorageError: a picture has gone since the folder was read.
     """
-    return tuple(measure_picture(tile.read()) if tile.status == "ok" else None for tile in layer.tiles)
+    measured = []
+    for tile in layer.tiles:
+        progress()
+        measured.append(measure_picture(tile.read()) if tile.status == "ok" else None)
+    return tuple(measured)
 
 
 def layer_rows(layer: LayerPictures, measured: Sequence[PictureMeasures | None] | None = None) -> tuple[Row, ...]:
@@ -126,17 +133,15 @@ def dominant_frequency(picture: UInt8[np.ndarray, "height width 3"]) -> float | 
     return _dominant_frequency(_energy(picture), picture)
 
 
-def high_frequency_share(picture: UInt8[np.ndarray, "height width 3"]) -> float:
-    """Share of a picture's energy, less its mean colour, above 0.25 cycles per pixel at `COMMON_PX` px: 0 to 1.
+def high_frequency_share(picture: UInt8[np.ndarray, "height width 3"], *, side_px: int | None = None) -> float:
+    """Share of a picture's energy above 0.25 cycles per pixel, in waves shorter than 4 px: 0 to 1; 0 for one colour.
 
-    All channels together, with a Hann window, so that the edges' jump does not count. 0 for a picture of one colour.
+    The energy is that of `dominant_frequency`. With `side_px` the picture is brought to a square of that side first, so
+    that pictures of several sizes share one scale: waves per picture instead of per pixel.
     """
-    resized = Image.fromarray(picture).resize((COMMON_PX, COMMON_PX), Image.Resampling.LANCZOS)
-    pixels = np.asarray(resized, np.float64)
-    window = np.hanning(COMMON_PX)[:, None, None] * np.hanning(COMMON_PX)[None, :, None]
-    energy = _power((pixels - pixels.mean(axis=(0, 1))) * window)
-    high = np.abs(_waves(COMMON_PX, COMMON_PX)) > HIGH_FREQUENCY
-    return float(energy[high].sum() / max(energy.sum(), np.finfo(float).tiny))
+    if side_px is not None:
+        picture = np.asarray(Image.fromarray(picture).resize((side_px, side_px), Image.Resampling.LANCZOS))
+    return _high_frequency_share(_energy(picture), picture)
 
 
 def orientation_strength(picture: UInt8[np.ndarray, "height width 3"]) -> float | None:
@@ -203,6 +208,11 @@ def _dominant_frequency(energy: np.ndarray, picture: np.ndarray) -> float | None
     return float(np.interp(0.5, cumulated[1:], radii[1:]))  # the first ring is the mean, without energy
 
 
+def _high_frequency_share(energy: np.ndarray, picture: np.ndarray) -> float:
+    high = np.abs(_waves(*picture.shape[:2])) > HIGH_FREQUENCY
+    return float(energy[high].sum() / max(energy.sum(), np.finfo(float).tiny))
+
+
 def _orientation_strength(energy: np.ndarray, picture: np.ndarray) -> float | None:
     total = energy.sum()
     if total <= 0:
@@ -211,23 +221,21 @@ def _orientation_strength(energy: np.ndarray, picture: np.ndarray) -> float | No
 
 
 def _energy(picture: UInt8[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height half_width"]:
-    """The power of all channels together: mean taken off, under a Hann window; exactly 0 at frequency 0."""
+    """|FFT|^2 of all channels together: mean taken off, under a Hann window; exactly 0 at frequency 0.
+
+    Half of the waves across: a real picture's other half is its mirror, and added to it.
+    """
     height, width = picture.shape[:2]
-    window = (_hann(height)[:, None] * _hann(width)[None, :])[..., None]
-    mean = (picture * window).sum(axis=(0, 1)) / window.sum()  # so that nothing is left of it under the window
-    flat = picture.min(axis=(0, 1)) == picture.max(axis=(0, 1))  # of one level, where only rounding would be left
-    energy = _power(np.where(flat, 0.0, picture - mean) * window)
+    window = _hann(height)[:, None] * _hann(width)[None, :]
+    channels = np.moveaxis(picture, 2, 0).astype(np.float64)
+    flat = channels.min(axis=(1, 2)) == channels.max(axis=(1, 2))  # of one level, where only rounding would be left
+    channels -= (channels * window).sum(axis=(1, 2), keepdims=True) / window.sum()  # nothing is left under the window
+    channels[flat] = 0.0
+    spectrum = np.fft.rfft2(channels * window)
+    energy: np.ndarray = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
+    energy[:, 1 : (width + 1) // 2] *= 2  # all but wave 0 and, at an even width, the shortest: their own mirrors
     energy[0, 0] = 0.0
     return energy
-
-
-def _power(pixels: Float[np.ndarray, "height width 3"]) -> Float[np.ndarray, "height half_width"]:
-    """|FFT|^2 of all channels together. A real image's left half of waves mirrors the right one, and is added to it."""
-    width = pixels.shape[1]
-    spectrum = np.fft.rfft2(np.moveaxis(pixels, 2, 0))
-    power: np.ndarray = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
-    power[:, 1 : (width + 1) // 2] *= 2  # all but wave 0 and, at an even width, the shortest: their own mirrors
-    return power
 
 
 def _hann(length: int) -> Float[np.ndarray, " length"]:
@@ -238,14 +246,14 @@ def _hann(length: int) -> Float[np.ndarray, " length"]:
 
 @lru_cache(maxsize=8)
 def _waves(height: int, width: int) -> Complex[np.ndarray, "height half_width"]:
-    """The frequency of each cell of `_power`, in cycles per pixel: across + i down."""
+    """The frequency of each cell of `_energy`, in cycles per pixel: across + i down."""
     waves: np.ndarray = np.fft.rfftfreq(width)[None, :] + 1j * np.fft.fftfreq(height)[:, None]
     return waves
 
 
 @lru_cache(maxsize=8)
 def _double_angles(height: int, width: int) -> Complex[np.ndarray, "height half_width"]:
-    """exp(2i angle) of each cell of `_power`."""
+    """exp(2i angle) of each cell of `_energy`."""
     waves = _waves(height, width)
     turns: np.ndarray = waves**2 / np.maximum(np.abs(waves) ** 2, np.finfo(float).tiny)
     if height % 2 == 0:

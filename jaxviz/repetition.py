@@ -36,40 +36,35 @@ def autocorrelation(picture: UInt8[np.ndarray, "height width 3"]) -> Float[np.nd
     """
     height, width = picture.shape[:2]
     down, across = min(height // 2, LARGEST_SHIFT_PX), min(width // 2, LARGEST_SHIFT_PX)
-    pixels = picture.astype(np.float64) - picture.mean(axis=(0, 1))
+    channels = np.moveaxis(picture, 2, 0).astype(np.float64)
+    channels -= channels.mean(axis=(1, 2), keepdims=True)
+    squares = (channels**2).sum(axis=0)
     padded = (height + down, width + across)
-    spectrum = np.fft.rfft2(np.moveaxis(pixels, 2, 0).astype(np.float32), padded)
-    products = np.fft.irfft2((spectrum.real**2 + spectrum.imag**2).sum(axis=0), padded)
-    products = np.concatenate([products[: down + 1, -across:], products[: down + 1, : across + 1]], axis=1)
+    spectrum = np.fft.rfft2(channels, padded)
+    products = np.fft.irfft2((spectrum.real**2 + spectrum.imag**2).sum(axis=0), padded)[: down + 1]
+    products = np.concatenate([products[:, -across:], products[:, : across + 1]], axis=1)
     cells = np.arange(height, height - down - 1, -1)[:, None] * (width - np.abs(np.arange(-across, across + 1)))
-    lower, upper = _sums_of_parts(pixels, down, across)
-    covariance = products - (lower[..., :3] * upper[..., :3]).sum(axis=2) / cells
-    least = LEAST_VARIANCE * (pixels**2).sum() * cells / (height * width)
-    energies = [part[..., 3] - (part[..., :3] ** 2).sum(axis=2) / cells for part in (lower, upper)]
-    scale = np.sqrt(np.maximum(energies[0], least) * np.maximum(energies[1], least))
-    result: np.ndarray = np.clip(covariance / scale, -1.0, 1.0)
+    lower, upper = _sums_of_parts(np.concatenate([channels, squares[None]]), down, across)
+    covariance = products - (lower[:3] * upper[:3]).sum(axis=0) / cells
+    least = LEAST_VARIANCE * squares.mean() * cells
+    energies = [np.maximum(part[3] - (part[:3] ** 2).sum(axis=0) / cells, least) for part in (lower, upper)]
+    result: np.ndarray = np.clip(covariance / np.sqrt(energies[0] * energies[1]), -1.0, 1.0)
     return result
 
 
-def _sums_of_parts(pixels: np.ndarray, down: int, across: int) -> tuple[np.ndarray, np.ndarray]:
-    """Three sums of levels and one of squares over the two overlapping parts of a picture, for each shift.
+def _sums_of_parts(planes: np.ndarray, down: int, across: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each plane's sums over the two parts that overlap at a shift, for each shift.
 
     One part is the lower rows and, for a shift to the right, the right columns; the other part the opposite ones.
     """
-    height, width = pixels.shape[:2]
-    values = np.concatenate([pixels, (pixels**2).sum(axis=2, keepdims=True)], axis=2)
-    table = np.pad(values.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0), (0, 0)))  # over all above and to the left
-    low = table[height] - table[: down + 1]
-    high = table[height : height - down - 1 : -1] - table[0]
-
-    def from_left(rows: np.ndarray) -> np.ndarray:
-        return rows[:, width - across : width] - rows[:, :1]  # the columns 0 to width - |dx|, widest last
-
-    def from_right(rows: np.ndarray) -> np.ndarray:
-        return rows[:, width : width + 1] - rows[:, : across + 1]  # the columns |dx| to width, widest first
-
-    lower = np.concatenate([from_left(low), from_right(low)], axis=1)
-    upper = np.concatenate([from_right(high)[:, ::-1], from_left(high)[:, ::-1]], axis=1)
+    height, width = planes.shape[1:]
+    table = np.pad(planes.cumsum(axis=1).cumsum(axis=2), ((0, 0), (1, 0), (1, 0)))  # over all above and to the left
+    low = table[:, height:] - table[:, : down + 1]
+    high = table[:, height : height - down - 1 : -1] - table[:, :1]
+    ends, starts = slice(width - across, width), slice(0, across + 1)  # of the columns: 0 to ends, starts to width
+    lower = np.concatenate([low[..., ends] - low[..., :1], low[..., width:] - low[..., starts]], axis=2)
+    to_ends, from_starts = high[..., ends] - high[..., :1], high[..., width:] - high[..., starts]
+    upper = np.concatenate([from_starts[..., ::-1], to_ends[..., ::-1]], axis=2)
     return lower, upper
 
 

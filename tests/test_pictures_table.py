@@ -13,16 +13,15 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
 from benchmarks import gallery, pictures, report  # noqa: E402
-from jaxviz.measures import COMMON_PX  # noqa: E402
 
 FILES = sorted(pictures.RESULTS.glob("*.json"))
 
 
 def waves(cycles_per_px: float) -> np.ndarray:
     """Stripes of one frequency, at the size that pictures are brought to."""
-    phase = 2 * np.pi * cycles_per_px * np.arange(COMMON_PX)
+    phase = 2 * np.pi * cycles_per_px * np.arange(pictures.COMMON_PX)
     row = np.round(127.5 + 100 * np.sin(phase)).astype(np.uint8)
-    return np.tile(row[None, :, None], (COMMON_PX, 1, 3))
+    return np.tile(row[None, :, None], (pictures.COMMON_PX, 1, 3))
 
 
 @pytest.mark.parametrize(("cycles_per_px", "share"), [(0.1, 0.0), (0.2, 0.0), (0.3, 1.0), (0.45, 1.0)])

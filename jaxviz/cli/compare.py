@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jaxviz.cli.options import Json
+from jaxviz.cli.progress import spoken_progress
 from jaxviz.cli.terminal import reported_errors, show_left_out
 
+SILENT_S = 3.0
 LAYER_HELP = "LAYER, LAYER/LABEL, MODEL/LAYER or MODEL/LAYER/LABEL, as they lie in DIR."
 
 
@@ -38,8 +43,24 @@ def compare(
         catalogue = read_catalogue(folder)
         chosen = [find_layer(catalogue, text, model=model, label=name) for text in (first, second)]
         show_left_out(catalogue.skipped)
-        descriptions = describe(chosen[0]), describe(chosen[1])
+        with _progress(sum(len(layer.tiles) for layer in chosen)) as advance:
+            descriptions = describe(chosen[0], progress=advance), describe(chosen[1], progress=advance)
         if as_json:
             typer.echo(json.dumps(comparison_json(*descriptions), allow_nan=False))
         else:
             typer.echo(comparison_text(*descriptions))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """Says how far measuring is, once it has taken so long that one may wonder."""
+    started, done = time.perf_counter(), 0
+
+    def advance() -> None:
+        nonlocal done
+        if time.perf_counter() - started > SILENT_S:
+            say(f"measured {done} of {total} pictures")
+        done += 1
+
+    with spoken_progress() as say:
+        yield advance

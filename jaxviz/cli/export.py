@@ -43,8 +43,10 @@ def export(
                 "nothing to export: give --npz (arrays for NumPy), --sprite (one image for pages) or both. "
                 f"Type for example: jaxviz export {folder} --npz"
             )
-        if tile is not None and (tile < SMALLEST_TILE_PX or not sprite):
-            raise ConfigError(f"--tile {tile} must be at least {SMALLEST_TILE_PX} (px), and belongs to --sprite")
+        if tile is not None and not sprite:
+            raise ConfigError(f"--tile {tile} is the size of a picture in the sprite; add --sprite, or leave it out")
+        if tile is not None and tile < SMALLEST_TILE_PX:
+            raise ConfigError(f"--tile {tile} is below {SMALLEST_TILE_PX} px. Type for example: --tile 64")
         from jaxviz.catalogue import read_catalogue
         from jaxviz.export import export as export_layers
         from jaxviz.export import matching_layers
