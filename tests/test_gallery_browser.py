@@ -418,7 +418,7 @@ def test_wide_layer_shows_every_tile(tab, wide_site):
         tab.wait_for_timeout(50)
     tab.evaluate(
         "count => Promise.all([...Array(count).keys()].map(at => { const image = new Image();"
-        " image.src = `sheet-${at}.webp`; return image.decode(); }))",
+        " image.src = `sheet-${at}.jpg`; return image.decode(); }))",
         SHEETS,
     )
     middles = tab.evaluate(

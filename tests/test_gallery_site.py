@@ -170,7 +170,7 @@ def test_pictures_are_not_measured_twice(out: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
-        ("sheet-0.webp", b"{}"),
+        ("sheet-0.jpg", b"{}"),
         ("strip.webp", None),
         ("measured.json", b"{}"),
         ("measured.json", b""),
@@ -188,10 +188,10 @@ def test_damaged_files_of_the_site_are_mended(out: Path, name: str, damage: byte
 
 def test_changed_picture_is_measured_anew(out: Path) -> None:
     assert run("gallery", out).code == 0
-    before = (out / "gallery" / LAYER / "sheet-0.webp").read_bytes()
+    before = (out / "gallery" / LAYER / "sheet-0.jpg").read_bytes()
     (out / MODEL / "stem_conv" / "keras" / "0005.png").unlink()
     assert run("gallery", out).code == 0
-    assert (out / "gallery" / LAYER / "sheet-0.webp").read_bytes() != before
+    assert (out / "gallery" / LAYER / "sheet-0.jpg").read_bytes() != before
     assert not (out / "gallery" / LAYER / "0005.html").exists()
 
 

@@ -3,7 +3,7 @@
     index.html, compare.html, assets/
     layers/<model>/<layer>/<label>/index.html           the layer: every filter a tile
     layers/<model>/<layer>/<label>/0003.html            a page per filter; 0003_r1.html for its replica 1
-    layers/<model>/<layer>/<label>/sheet-0.webp         thumbnails; strip.webp: a few; measured.json: what was measured
+    layers/<model>/<layer>/<label>/sheet-0.jpg         thumbnails; strip.webp: a few; measured.json: what was measured
 
 Every filter has an HTML file of its own, and not a view that a script makes of data: it can be linked, opened without
 JavaScript, printed and searched with grep, and a whole network's 26,560 of them are written in well under a minute
