@@ -63,14 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chromium is None:
         print("chromium is missing: apt-get install chromium", file=sys.stderr)
         return 1
+    load = machine.load_average()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         print(f"{options.filters} pictures of {PICTURE_PX} px", file=sys.stderr, flush=True)
         _write_pictures(out, options.filters)
         made = _timed_sites(out)
         opened = _timed_openings(chromium, made.pop("page"), options.loads)
-    commit = machine.git_state()
-    print(json.dumps(made | opened | {"commit": commit, "hardware": machine.hardware()}, indent=1))
+    about = {"load_average": load, "commit": machine.git_state(), "hardware": machine.hardware()}
+    print(json.dumps(made | opened | about, indent=1))
     return 0
 
 
