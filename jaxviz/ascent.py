@@ -268,6 +268,12 @@ def compiled(platform: str) -> Any:
     return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform))
 
 
+def forget_programs() -> None:
+    """Free the compiled programs of this process; what is needed again is compiled again, or read from the disk."""
+    compiled(jax.default_backend()).clear_cache()
+    _prepare.clear_cache()
+
+
 def batch_mesh(devices: Sequence[jax.Device]) -> Mesh:
     """The one-axis mesh that a batch is split over."""
     return Mesh(np.array(devices), (BATCH_AXIS,))

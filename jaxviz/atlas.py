@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxviz import ascent
 from jaxviz import models as registry
 from jaxviz.contents import first_saved
 from jaxviz.early_checks import check_files, check_together
@@ -74,6 +75,7 @@ def run_tasks(
         with run.writer:
             for place, task in enumerate(tasks):
                 _run_layer(run, task, models[_weights_key(task.request)], place)
+                ascent.forget_programs()  # of one layer are of no use to the next, and fill gigabytes
             run.drain()
     return run.summaries
 

@@ -20,8 +20,10 @@ TEMPORARY_PREFIX = ".jaxviz-"
 TEMPORARY_NAME = re.compile(r"\.jaxviz-tmp-(?P<pid>\d+)-(?P<host>.*)-[^-]*")
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` to `path`, creating folders; an interrupted or failed write leaves the old file.
+
+    `durable=False` does not wait for the disk: for thousands of small files that can be made again.
 
     Raises:
         StorageError: the disk is full, read-only, or the folder cannot be made.
@@ -33,7 +35,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes private files
         Path(temporary).replace(path)
         temporary = None

@@ -23,6 +23,7 @@ ROWS = [
         "jaxviz.cli.bench",
         "jaxviz.cli.compare",
         "jaxviz.cli.export",
+        "jaxviz.cli.gallery",
         "jaxviz.cli.merge",
         "jaxviz.cli.render",
         "jaxviz.cli.run",
@@ -40,7 +41,11 @@ ROWS = [
     {"jaxviz.bench.records"},
     {"jaxviz.render"},
     {"jaxviz.result"},
-    {"jaxviz.comparison"},
+    {"jaxviz.gallery.site"},
+    {"jaxviz.gallery.filters"},
+    {"jaxviz.gallery.layers"},
+    {"jaxviz.gallery.wording", "jaxviz.gallery.command", "jaxviz.gallery.folder", "jaxviz.gallery.thumbnails"},
+    {"jaxviz.gallery", "jaxviz.comparison"},
     {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
     {"jaxviz.contents"},
@@ -226,7 +231,7 @@ def test_only_terminals_print(module: str) -> None:
 
 
 def test_importing_jaxviz_imports_nothing_heavy(tmp_path: Path) -> None:
-    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping', 'msgspec'}"
+    heavy = "{'jax', 'jaxlib', 'numpy', 'flax', 'PIL', 'typer', 'h5py', 'jaxtyping', 'msgspec', 'jinja2'}"
     assert run_python(f"import sys, jaxviz; print(sorted({heavy} & sys.modules.keys()))", cwd=tmp_path) == "[]\n"
 
 
@@ -242,6 +247,7 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
         "jaxviz.catalogue",
         "jaxviz.comparison",
         "jaxviz.export",
+        "jaxviz.gallery.site",
         "jaxviz.recipe",
         "jaxviz.images",
         "jaxviz.models",

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers_gallery import write_layer
 from PIL import Image
 
 README = Path(__file__).parents[1] / "README.md"
@@ -94,6 +95,14 @@ def test_distill_command_is_accepted(tmp_path):
     small = ["--steps", "1", "--size", "48", "--transforms", "none", "--filters", "0", "--no-judge"]
     subprocess.run([sys.executable, "-m", "jaxviz", *words[1:], *small], cwd=tmp_path, check=True)
     assert (tmp_path / "out/efficientnet_lite0/block4_2_expand_conv/distill/0000.png").is_file()
+
+
+def test_gallery_command_is_accepted(tmp_path):
+    (line,) = [line for line in SHELL if "jaxviz gallery" in line]
+    words = shlex.split(line)
+    write_layer(tmp_path / words[2], 2)
+    subprocess.run([sys.executable, "-m", "jaxviz", *words[1:]], cwd=tmp_path, check=True)
+    assert (tmp_path / "out/gallery/index.html").is_file()
 
 
 def test_pictures_that_are_shown_are_there():

@@ -14,7 +14,7 @@ import typer
 
 import jaxviz
 from jaxviz import models as registry
-from jaxviz.cli import bench, compare, export, merge, render, run
+from jaxviz.cli import bench, compare, export, gallery, merge, render, run
 from jaxviz.cli.options import Json, ModelName, Size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
@@ -97,5 +97,6 @@ app.command()(render.atlas)
 app.command()(run.run)
 app.command()(merge.merge)
 app.command()(compare.compare)
+app.command()(gallery.gallery)
 app.command()(export.export)
 app.add_typer(bench.app, name="bench")
