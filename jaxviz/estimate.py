@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from jaxviz import atlas, images, short_run, transforms
+from jaxviz import ascent, atlas, images, short_run, transforms
 from jaxviz import models as registry
 from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
 from jaxviz.contents import inspect, picture_files
@@ -104,6 +104,7 @@ def estimate(
         say(f"measuring {place + 1} of {len(tasks)}: {task.request.model} {task.layer}")
         layer, rate = _measured(task, known, found[task.request.model, task.request.weights], rate)
         layers.append(layer)
+        ascent.forget_programs()  # as a run does
     return _summed(layers, start_s=start_s)
 
 
