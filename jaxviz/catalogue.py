@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
 from jaxviz.models import architecture
 from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_picture, read_saved
 from jaxviz.recipe import STATUSES, Recipe
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
-SITE = "gallery.json"  # of a folder that `jaxviz gallery` made, which may hold copies of the pictures
 JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
 
 

@@ -15,6 +15,7 @@ from jaxviz.errors import ConfigError, OutputFolderError, StorageError
 from jaxviz.provenance import FORMATS, PICTURE_NAME, Key, Saved, picture_name, read_saved
 from jaxviz.recipe import Recipe
 
+SITE = "gallery.json"  # in a folder that `jaxviz gallery` made, which may hold copies of pictures
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 

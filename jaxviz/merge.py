@@ -5,11 +5,12 @@ No model and no jax: what the pictures are beside natural images only a run of `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxviz.contents import picture_files
+from jaxviz.contents import SITE, picture_files
 from jaxviz.errors import OutputFolderError
 from jaxviz.locks import FolderLock
 from jaxviz.recipe import STATUSES
@@ -47,11 +48,13 @@ def merge(folder: Path) -> Iterator[MergedLayer]:
 
 
 def layer_folders(folder: Path) -> list[Path]:
-    """The folder and those below it that have pictures in them, sorted."""
-    if not folder.is_dir():
-        return []
-    below = [path for path in folder.rglob("*") if path.is_dir() and not path.name.startswith(".")]
-    return sorted(path for path in (folder, *below) if picture_files(path))
+    """The folder and those below it that have pictures in them, sorted; a gallery's copies are left out."""
+    found = []
+    for path, below, _ in os.walk(folder):
+        below[:] = [name for name in below if not (name.startswith(".") or Path(path, name, SITE).exists())]
+        if picture_files(Path(path)):
+            found.append(Path(path))
+    return sorted(found)
 
 
 def _merged(path: Path) -> MergedLayer:

@@ -107,6 +107,16 @@ def test_merge_changes_nothing_in_a_finished_folder(tiny: None, tmp_path: Path) 
     assert contents(tmp_path) == before
 
 
+def test_merge_leaves_a_gallery_alone(tiny: None, tmp_path: Path) -> None:
+    run(*ATLAS, *SHARED, "--out", tmp_path)
+    copied = tmp_path / "gallery" / "copy"
+    copied.mkdir(parents=True)
+    (tmp_path / "gallery" / "gallery.json").write_text("{}")
+    (copied / "0000.png").write_bytes((folder_of(tmp_path) / "0000.png").read_bytes())
+    assert len(json.loads(run("merge", tmp_path, "--json").out)["layers"]) == 3
+    assert [file.name for file in copied.iterdir()] == ["0000.png"]
+
+
 def test_merge_waits_for_nobody(tiny: None, tmp_path: Path) -> None:
     shard(tmp_path, "1/2")
     with FolderLock.acquire(folder_of(tmp_path), Shard(2, 2)):

@@ -15,9 +15,9 @@ from helpers_gallery import MODEL, write_layer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxviz.contents import SITE
 from jaxviz.errors import StorageError
 from jaxviz.gallery import thumbnails, wording
-from jaxviz.gallery.folder import MANIFEST
 
 ODD = "<script>alert(1)</script>"
 ODD_MODEL = "a \"b\" & 'c' %41#?"
@@ -223,7 +223,7 @@ def test_interrupted_making_goes_on(out: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_list_of_files_that_leads_elsewhere_is_not_believed(out: Path) -> None:
     assert run("gallery", out).code == 0
-    manifest = out / "gallery" / MANIFEST
+    manifest = out / "gallery" / SITE
     listed = json.loads(manifest.read_text())
     victims = [out / "kept.txt", out.parent / "kept.txt"]
     for victim in victims:

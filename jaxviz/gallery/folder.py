@@ -10,10 +10,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, write_atomically
 
-MANIFEST = "gallery.json"
 SCHEMA = 1
 
 
@@ -38,7 +38,7 @@ class SiteFolder:
                 if folder.exists() and not folder.is_dir():
                     raise OutputFolderError(f"--out {path} leads to {folder}, which is a file; give a folder")
             occupied = path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir())
-            before = _read_manifest(path / MANIFEST) if occupied else frozenset()
+            before = _read_manifest(path / SITE) if occupied else frozenset()
         except OSError as error:
             raise StorageError(f"cannot read --out {path}: {error.strerror or error}; choose another --out") from error
         if before is None:
@@ -95,7 +95,7 @@ class SiteFolder:
     def _write_manifest(self, files: frozenset[str] | set[str]) -> None:
         content = {"schema": SCHEMA, "made_by": "jaxviz gallery", "files": sorted(files)}
         self_made = json.dumps(content, indent=0).encode() + b"\n"
-        manifest = self.path / MANIFEST
+        manifest = self.path / SITE
         if not manifest.is_file() or manifest.read_bytes() != self_made:
             write_atomically(manifest, self_made)
 
