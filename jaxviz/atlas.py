@@ -11,6 +11,7 @@ What has been done is told to a `Report` as it happens; nothing is printed here.
 from __future__ import annotations
 
 import dataclasses
+import operator
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,8 +22,8 @@ from typing import Any
 
 from jaxviz import ascent
 from jaxviz import models as registry
-from jaxviz.contents import first_saved
-from jaxviz.early_checks import check_files, check_together
+from jaxviz.contents import first_saved, inspect
+from jaxviz.early_checks import check_tasks
 from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock, Shard, locked
@@ -31,18 +32,21 @@ from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
 from jaxviz.recipe import STATUSES, Picture
 from jaxviz.render import iter_pictures
 from jaxviz.storage import Judge, LayerFolder, foreign_error
-from jaxviz.task import LayerTask, RenderRequest, check_task, needs_head, task_macs
+from jaxviz.task import LayerTask, RenderRequest, flop_per_picture, needs_head
 from jaxviz.writer import Writer
 
 Report = Callable[[str, dict[str, Any]], None]  # what happened, and its values for JSON
 
 
 class RunInterruptedError(KeyboardInterrupt):
-    """Ctrl-C, with what is whole: `there` of `wanted` pictures of the layer it came in, `layers` done before."""
+    """Ctrl-C: so many layers are done, and of the one at work, if there was one, `there` of `wanted` pictures."""
 
-    def __init__(self, folder: LayerFolder, *, there: int, wanted: int, layers: int) -> None:
+    def __init__(self, layer: _Layer | None, *, layers: int) -> None:
         super().__init__()
-        self.folder, self.there, self.wanted, self.layers = folder, there, wanted, layers
+        self.layers = layers
+        self.folder = None if layer is None else layer.folder
+        self.wanted = 0 if layer is None else len(layer.plan.wanted)
+        self.there = 0 if layer is None else sum(key in layer.folder.done for key in layer.plan.wanted)
 
 
 def run_tasks(
@@ -63,20 +67,25 @@ def run_tasks(
         StorageError, DeviceMemoryError: in the middle; what is written is whole, and the same call goes on from there.
         RunInterruptedError: likewise, after Ctrl-C.
     """
-    wanted = _check(tasks, shard)
+    counts = check_tasks(tasks, shard)
     models = load_models(tasks, download_bar=download_bar)
     with locked([task.folder for task in tasks], shard) as locks:
         for task in tasks:
             _check_folder(task, models[_weights_key(task.request)])
-        shares = 1 if shard is None else shard.count
-        total = {"pictures": wanted // shares, "macs": sum(task_macs(task) for task in tasks) // shares}
-        report("start", total | {"layers": len(tasks), "shard": None if shard is None else str(shard)})
         run = _Run(report, shard, locks, Writer())
+        work = [flop_per_picture(task) for task in tasks]
+        shares = [count // (1 if shard is None else shard.count) for count in counts]
+        total = {"pictures": sum(shares), "flop": sum(map(operator.mul, shares, work))}
+        report("start", total | {"layers": len(tasks), "shard": None if shard is None else str(shard)})
         with run.writer:
-            for place, task in enumerate(tasks):
-                _run_layer(run, task, models[_weights_key(task.request)], place)
-                ascent.forget_programs()  # of one layer are of no use to the next, and fill gigabytes
-            run.drain()
+            try:
+                for place, task in enumerate(tasks):
+                    known = {"expected": shares[place], "flop_per_picture": work[place]}
+                    _run_layer(run, task, models[_weights_key(task.request)], place, known)
+                    ascent.forget_programs()  # of one layer are of no use to the next, and fill gigabytes
+                run.writer.drain()
+            except KeyboardInterrupt:
+                raise run.interrupted() from None
     return run.summaries
 
 
@@ -91,13 +100,18 @@ class _Run:
     summaries: list[dict[str, Any]] = field(default_factory=list)
     last: _Layer | None = None
 
-    def drain(self) -> None:
-        """Wait until the last layer is written."""
-        try:
-            self.writer.drain()
-        except KeyboardInterrupt:
-            assert self.last is not None
-            raise self.last.interrupted(self) from None
+    def interrupted(self) -> RunInterruptedError:
+        """Leave the folder at work whole, and say what it holds."""
+        layer = self.last
+        with suppress(KeyboardInterrupt):
+            self.writer.settle()
+            if layer is not None and not layer.done and self.shard is None:
+                if not layer.described:
+                    layer.folder.look_again()
+                    layer.folder.put_beside(None)
+                request = layer.task.request
+                layer.folder.describe(device=device_name(), timings=layer.timings(), numbers=request.numbers)
+        return RunInterruptedError(None if layer is None or layer.done else layer, layers=len(self.summaries))
 
 
 @dataclass
@@ -110,6 +124,8 @@ class _Layer:
     started: float
     rendered: int = 0
     compile_s: float | None = None
+    described: bool = False  # whether grid and layer.json are being made
+    done: bool = False
 
     @property
     def name(self) -> dict[str, str]:
@@ -118,36 +134,6 @@ class _Layer:
     def timings(self) -> dict[str, float | None]:
         render_s = round(time.perf_counter() - self.started, 3)
         return {"rendered": self.rendered, "render_s": render_s, "compile_s": self.compile_s}
-
-    def interrupted(self, run: _Run) -> RunInterruptedError:
-        """Leave the folder whole, and say what it holds."""
-        with suppress(KeyboardInterrupt):
-            run.writer.settle()
-            if run.shard is None:
-                self.folder.finish(device=device_name(), timings=self.timings(), numbers=self.task.request.numbers)
-        there = sum(key in self.folder.done for key in self.plan.wanted)
-        return RunInterruptedError(self.folder, there=there, wanted=len(self.plan.wanted), layers=len(run.summaries))
-
-
-def _check(tasks: Sequence[LayerTask], shard: Shard | None) -> int:
-    """Check all tasks, without weights; returns how many pictures they are."""
-    seen: set[Path] = set()
-    pictures = 0
-    for request in {id(task.request): task.request for task in tasks}.values():
-        check_files(request)
-    for task in tasks:
-        filters = check_task(task)
-        check_together(task, filters)
-        pictures += len(filters) * task.request.replicas
-        if task.folder in seen:
-            raise ConfigError(f"two tasks write to {task.folder}; give one of them another label (--name)")
-        seen.add(task.folder)
-        if shard is not None and task.request.overwrite:
-            raise ConfigError(
-                f"--overwrite with --shard {shard} would let shards replace each other's pictures; remove the folder "
-                "first, or choose another label with --name"
-            )
-    return pictures
 
 
 def _weights_key(request: RenderRequest) -> tuple[str, Path | None]:
@@ -166,7 +152,7 @@ def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[tuple
 
 
 def _check_folder(task: LayerTask, model: Model) -> None:
-    """Raise OutputFolderError if the first picture that is there already is of another recipe."""
+    """Raise OutputFolderError if a picture that is there already is of another recipe or format."""
     request = task.request
     saved = None if request.overwrite else first_saved(task.folder)
     if saved is None:
@@ -180,23 +166,30 @@ def _check_folder(task: LayerTask, model: Model) -> None:
         batch_size=saved.recipe.batch_size if isinstance(size, str) else size,
         replicas=request.replicas,
     )
-    differences = recipe.differences(saved.recipe)
-    if differences:
-        raise foreign_error(task.folder, f"filter {saved.filter_index}", "; ".join(differences))
+    for file, reason in inspect(task.folder, recipe, request.file_format).foreign.items():
+        raise foreign_error(task.folder, file.name, reason)
 
 
-def _run_layer(run: _Run, task: LayerTask, model: Model, place: int) -> None:
+def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict[str, int]) -> None:
     """One layer; where memory runs out it starts again with a smaller batch."""
     plan = plan_task(task, model)
     folder = _open(task, plan, overwrite=task.request.overwrite, alone=run.shard is None)
+    others = folder.done.keys() - set(plan.wanted)
     while True:
         layer = run.last = _Layer(task, plan, folder, time.perf_counter())
         try:
-            _render_layer(run, layer, place)
+            _render_layer(run, layer, place, known)
             return
         except DeviceMemoryError as error:
             if run.shard is not None:
-                raise  # the others would go on with another batch size
+                raise DeviceMemoryError(
+                    f"{error}. Render this layer once without --shard; the shards then take its batch size"
+                ) from error
+            if others:
+                raise DeviceMemoryError(
+                    f"{error}. A smaller batch would replace the {len(others)} other pictures in {folder.path}: wait "
+                    "until memory is free, choose another label with --name, or render them all anew with --overwrite"
+                ) from error
             run.writer.drain()
             plan = smaller_batch(plan, error)
             run.report("smaller_batch", layer.name | {"batch_size": plan.recipe.batch_size})
@@ -235,40 +228,34 @@ def _open(task: LayerTask, plan: Plan, *, overwrite: bool, alone: bool) -> Layer
     )
 
 
-def _render_layer(run: _Run, layer: _Layer, place: int) -> None:
+def _render_layer(run: _Run, layer: _Layer, place: int, known: dict[str, int]) -> None:
     """Render and write what is missing; grid and layer.json are made while the next layer compiles."""
-    plan, folder = layer.plan, layer.folder
+    plan, folder, request = layer.plan, layer.folder, layer.task.request
     mine = plan if run.shard is None else plan.shard(run.shard, place)
     missing = mine.without(folder.done)
-    told = layer.name | {"folder": str(folder.path), "pictures": len(mine.wanted), "missing": len(missing.wanted)}
-    macs = task_macs(layer.task) // len(plan.wanted)
-    run.report("layer", told | {"batch_size": plan.recipe.batch_size, "macs_per_picture": macs})
-    try:
-        judge = _judge(plan, layer.task.request, run.report)
-        for picture in iter_pictures(missing, on_compiled=partial(_compiled, run, layer)):
-            layer.rendered += 1
-            names = layer.name | {"filter_index": picture.filter_index, "replica": picture.replica}
-            run.report("rendered", names | {"status": picture.status, "score": _number(picture)})
-            run.writer.write(folder, picture, partial(run.report, "written", names))
-        run.writer.drain()
-        folder.look_again()
-        complete = run.shard is None or all(key in folder.done for key in plan.wanted)
-        folder.put_beside(judge if complete else None)
-        done = partial(_done, run, layer, layer.timings())
-        if complete:
-            request = layer.task.request
-            describe = partial(
-                folder.describe,
-                device=device_name(),
-                timings=layer.timings(),
-                numbers=request.numbers,
-                animate=request.animate,
-            )
-            run.writer.submit(describe, done)
-        else:
-            done()
-    except KeyboardInterrupt:
-        raise layer.interrupted(run) from None
+    told = layer.name | known | {"folder": str(folder.path), "batch_size": plan.recipe.batch_size}
+    run.report("layer", told | {"pictures": len(mine.wanted), "missing": len(missing.wanted)})
+    judge = _judge(plan, request, run.report)
+    for picture in iter_pictures(missing, on_compiled=partial(_compiled, run, layer)):
+        layer.rendered += 1
+        names = layer.name | {"filter_index": picture.filter_index, "replica": picture.replica}
+        run.report("rendered", names | {"status": picture.status, "score": _number(picture)})
+        run.writer.write(folder, picture, partial(run.report, "written", names))
+    run.writer.drain()
+    folder.look_again()
+    if run.shard is not None and folder.foreign:  # another shard works with another batch size, say
+        file, reason = next(iter(folder.foreign.items()))
+        raise foreign_error(folder.path, file.name, reason)
+    complete = run.shard is None or all(key in folder.done for key in plan.wanted)
+    folder.put_beside(judge if complete else None)
+    timings = layer.timings()
+    done = partial(_done, run, layer, timings)
+    if not complete:
+        done()
+        return
+    layer.described = True
+    describe = partial(folder.describe, device=device_name(), timings=timings, numbers=request.numbers)
+    run.writer.submit(partial(describe, animate=request.animate), done)
 
 
 def _compiled(run: _Run, layer: _Layer, seconds: float) -> None:
@@ -317,6 +304,7 @@ def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
         "compile_s": timings["compile_s"],
         "device": device_name(),
     }
+    layer.done = True
     run.summaries.append(summary)
     run.locks[folder.path].release()
     run.report("done", summary)

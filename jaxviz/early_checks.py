@@ -6,11 +6,38 @@ Beside `task.check_task`, for whoever renders for hours. No weights are needed.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxviz import models as registry
 from jaxviz.errors import ConfigError
-from jaxviz.task import LayerTask, RenderRequest
+from jaxviz.locks import Shard
+from jaxviz.task import LayerTask, RenderRequest, check_task
+
+
+def check_tasks(tasks: Sequence[LayerTask], shard: Shard | None = None) -> list[int]:
+    """Check all tasks of a run, and that they do not stand in each other's way; pictures of each. Imports jax.
+
+    Raises:
+        RequestError: the run would be refused, sooner or later.
+    """
+    for request in {id(task.request): task.request for task in tasks}.values():
+        check_files(request)
+    counts = []
+    seen: set[Path] = set()
+    for task in tasks:
+        filters = check_task(task)
+        check_together(task, filters)
+        counts.append(len(filters) * task.request.replicas)
+        if task.folder in seen:
+            raise ConfigError(f"two tasks write to {task.folder}; give one of them another label (--name)")
+        seen.add(task.folder)
+        if shard is not None and task.request.overwrite:
+            raise ConfigError(
+                f"--overwrite with --shard {shard} would let shards replace each other's pictures; remove the folder "
+                "first, or choose another label with --name"
+            )
+    return counts
 
 
 def check_files(request: RenderRequest) -> None:

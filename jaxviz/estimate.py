@@ -9,25 +9,23 @@ put beside natural images.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import jax
 
-from jaxviz import ascent, atlas, images, short_run, transforms
-from jaxviz import models as registry
-from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
-from jaxviz.contents import inspect, picture_files
+from jaxviz import ascent, atlas, images, short_run
+from jaxviz.contents import inspect
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.model import Model
 from jaxviz.plan import Plan, device_name, smaller_batch
-from jaxviz.provenance import Key, Saved
+from jaxviz.provenance import Key, Saved, picture_name
 from jaxviz.short_run import enough_steps, images_per_call
 from jaxviz.storage import foreign_error
-from jaxviz.task import LayerTask, check_task
+from jaxviz.task import LayerTask, check_task, flop_per_picture
 
 USUAL_FLOP_PER_S = {"cpu": 5e9}  # for the first layer's number of steps; the next ones go by what was measured
 ACCELERATOR_FLOP_PER_S = 1e12
@@ -79,6 +77,7 @@ def estimate(
     measure: bool = True,
     started: float | None = None,
     say: Callable[[str], None] = lambda _: None,
+    download_bar: bool = False,
 ) -> Estimate:
     """What rendering these tasks would take.
 
@@ -87,6 +86,7 @@ def estimate(
         measure: on this machine, which needs the weights; otherwise only what the network's table tells.
         started: when the process began, in `time.perf_counter()`; until now it has imported what a run would.
         say: is told what is being measured.
+        download_bar: whether a download of weights shows a progress bar on stderr.
 
     Raises:
         RequestError: a run would be refused.
@@ -96,7 +96,7 @@ def estimate(
     plain = [_from_table(task) for task in tasks]
     if not measure:
         return _summed(plain, start_s=None)
-    found = atlas.load_models(tasks, download_bar=True)
+    found = atlas.load_models(tasks, download_bar=download_bar)
     start_s = time.perf_counter() - started
     layers: list[LayerEstimate] = []
     rate: float | None = None
@@ -111,8 +111,8 @@ def estimate(
 def _from_table(task: LayerTask) -> LayerEstimate:
     """What needs neither weights nor a clock."""
     request, config = task.request, task.request.config
-    filters = len(check_task(task))
-    pictures = filters * request.replicas
+    filters = check_task(task)
+    pictures = len(filters) * request.replicas
     files = pictures * (1 + len(request.snapshots))
     grid = _grid_pixels(pictures, config.picture_size)
     raw = files * 3 * math.prod(config.picture_size) + 3 * grid
@@ -122,23 +122,14 @@ def _from_table(task: LayerTask) -> LayerEstimate:
         layer=task.layer,
         label=request.folder_name,
         folder=str(task.folder),
-        filters=filters,
+        filters=len(filters),
         pictures=pictures,
-        already_there=0 if request.overwrite else _count_files(task.folder),
+        already_there=0 if request.overwrite else _count_files(task, filters),
         steps=config.steps,
-        flop=pictures * _flop_per_picture(task),
+        flop=pictures * flop_per_picture(task),
         disk_bytes=int(PNG_OVERHEAD * raw) + frames + files * PROVENANCE_BYTES,
         batch_size=None if isinstance(config.batch_size, str) else config.batch_size,
     )
-
-
-def _flop_per_picture(task: LayerTask) -> int:
-    """FLOP of the whole ascent of one picture, on what the network sees, and of its score at the end."""
-    config = task.request.config
-    graph = registry.architecture(task.request.model, head=True).graph
-    views, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
-    step = PASSES_PER_STEP * views * graph.macs(task.layer, seen[0], seen[1])
-    return FLOP_PER_MAC * (config.steps * step + graph.macs(task.layer, *config.size))
 
 
 def _measured(
@@ -149,7 +140,7 @@ def _measured(
     plan = atlas.plan_task(task, model)
     left = plan.without(_done(task, plan))
     there = len(plan.wanted) - len(left.wanted)
-    flop = len(left.wanted) * _flop_per_picture(task)
+    flop = len(left.wanted) * flop_per_picture(task)
     plan_s = time.perf_counter() - started
     known = dataclasses.replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
     if not left.units:
@@ -217,6 +208,8 @@ def _done(task: LayerTask, plan: Plan) -> dict[Key, Saved]:
     return contents.with_snapshots(plan.snapshots)
 
 
-def _count_files(folder: Path) -> int:
-    """Pictures in a folder, of whatever recipe."""
-    return sum(".s" not in file.name for file in picture_files(folder))
+def _count_files(task: LayerTask, filters: tuple[int, ...]) -> int:
+    """Files with the names of the task's pictures, of whatever recipe."""
+    request = task.request
+    keys = itertools.product(filters, range(request.replicas))
+    return sum((task.folder / picture_name(key, file_format=request.file_format)).is_file() for key in keys)

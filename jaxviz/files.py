@@ -12,10 +12,12 @@ import os
 import re
 import socket
 import tempfile
+import threading
 from pathlib import Path
 
 from jaxviz.errors import StorageError
 
+_UMASK = threading.Lock()
 TEMPORARY_PREFIX = ".jaxviz-"
 TEMPORARY_NAME = re.compile(r"\.jaxviz-tmp-(?P<pid>\d+)-(?P<host>.*)-[^-]*")
 
@@ -108,6 +110,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with _UMASK:  # it can only be read by setting it, and other threads write files too
+        mask = os.umask(0)
+        os.umask(mask)
+        return mask

@@ -22,11 +22,14 @@ from jaxviz.errors import FolderInUseError, StorageError
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = resource = None  # type: ignore[assignment]
 
 LOCK_NAME = ".jaxviz-lock"
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # a file system without them
+LOOKS, LOOK_EVERY_S = 5, 0.05  # whoever finds out that an owner is gone holds its file for a moment
+SPARE_FILES = 256  # beside one for each lock
 HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
 
 
@@ -58,26 +61,27 @@ class FolderLock:
         path = folder / (LOCK_NAME if shard is None else f"{LOCK_NAME}-{shard.index}-of-{shard.count}")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = _hold(path)
-            if descriptor is None:
-                raise _in_use(folder, path)
-            lock = cls(path, descriptor)
-            others = [other for other in lock_files(folder) if other != path and _conflict(other, shard)]
-            for other in others:
-                there = _hold(other)
-                if there is None:
-                    error = _in_use(folder, other)
-                    lock.release()
-                    raise error
-                _let_go(other, there)  # its owner is gone
-            owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(owner).encode(), 0)
+            lock = cls(path, _hold(folder, path))
+            try:
+                for other in lock_files(folder):
+                    if other != path and _conflict(other, shard):
+                        _let_go(other, _hold(folder, other))  # its owner is gone
+                lock.sign()
+            except BaseException:
+                lock.release()
+                raise
         except OSError as error:
             raise StorageError(
                 f"cannot lock folder {folder}: {error.strerror or error}; choose another --out"
             ) from error
         return lock
+
+    def sign(self) -> None:
+        """Write who holds it, for the message; a full disk is for whoever writes pictures to tell."""
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(owner).encode(), 0)
 
     def release(self) -> None:
         """Remove the lock file; a second time does nothing."""
@@ -100,8 +104,22 @@ def lock_files(folder: Path) -> list[Path]:
 @contextlib.contextmanager
 def locked(folders: list[Path], shard: Shard | None = None) -> Iterator[dict[Path, FolderLock]]:
     """Locks of several folders, all or none; those not yet released are released at the end."""
+    _allow_files(len(folders))
     with contextlib.ExitStack() as stack:
         yield {folder: stack.enter_context(FolderLock.acquire(folder, shard)) for folder in folders}
+
+
+def _allow_files(count: int) -> None:
+    """Let this process have so many files open and some more, as far as the system lets it."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + SPARE_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _conflict(other: Path, shard: Shard | None) -> bool:
@@ -109,7 +127,17 @@ def _conflict(other: Path, shard: Shard | None) -> bool:
     return shard is None or not other.name.endswith(f"-of-{shard.count}")
 
 
-def _hold(path: Path) -> int | None:
+def _hold(folder: Path, path: Path) -> int:
+    """A descriptor of a lock file, locked. Raises FolderInUseError: somebody else holds it, and not only to look."""
+    for _ in range(LOOKS):
+        descriptor = _try_to_hold(path)
+        if descriptor is not None:
+            return descriptor
+        time.sleep(LOOK_EVERY_S)
+    raise _in_use(folder, path)
+
+
+def _try_to_hold(path: Path) -> int | None:
     """A descriptor of the file, locked and still the one of that name; None: somebody else holds it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)

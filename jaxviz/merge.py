@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxviz.contents import SITE, picture_files
+from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError
 from jaxviz.locks import FolderLock
+from jaxviz.provenance import PICTURE_NAME, Saved, read_saved
 from jaxviz.recipe import STATUSES
 from jaxviz.storage import LayerFolder
 
@@ -50,9 +51,11 @@ def merge(folder: Path) -> Iterator[MergedLayer]:
 def layer_folders(folder: Path) -> list[Path]:
     """The folder and those below it that have pictures in them, sorted; a gallery's copies are left out."""
     found = []
-    for path, below, _ in os.walk(folder):
+    for path, below, files in os.walk(folder):
         below[:] = [name for name in below if not (name.startswith(".") or Path(path, name, SITE).exists())]
-        if picture_files(Path(path)):
+        below[:] = [name for name in below if not PICTURE_NAME.fullmatch(name)]
+        pictures = (Path(path, name) for name in sorted(files) if PICTURE_NAME.fullmatch(name))
+        if any(isinstance(read_saved(file), Saved) for file in pictures):
             found.append(Path(path))
     return sorted(found)
 

@@ -6,6 +6,7 @@ It is JSON: recipe, filter, replica, score, status, attempt, step of a snapshot,
 
 from __future__ import annotations
 
+import errno
 import html
 import io
 import json
@@ -22,6 +23,7 @@ from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 
 import jaxviz
+from jaxviz.errors import StorageError
 from jaxviz.recipe import Picture, Recipe
 
 SCHEMA = 1
@@ -30,6 +32,7 @@ PNG_START = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("png", "webp")
 PICTURE_NAME = re.compile(r"\d{4,}(_r\d+)?(\.s\d{4,})?\.(png|webp)")
 PNG_STRATEGY = zlib.Z_RLE  # as small as the default on pictures in `keras` and `distill`, at half the time
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)  # says nothing of the picture
 WEBP_METHOD = 1  # of 0, fast, to 6, small; beyond 1 nothing is saved on pictures in `keras`
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -122,7 +125,11 @@ def read_saved(file: Path) -> Saved | str:
         return str(error)
     except Image.DecompressionBombError:
         return "it is larger than any picture"
-    except (OSError, SyntaxError, ValueError, _DamagedError):
+    except (OSError, SyntaxError, ValueError, _DamagedError) as error:
+        if getattr(error, "errno", None) in NO_MORE_FILES:
+            raise StorageError(
+                f"cannot read {file}: {error}; allow more open files, such as: ulimit -n 4096"
+            ) from error
         return "damaged"
     if text is None:
         return "it was not made by jaxviz"

@@ -22,7 +22,17 @@ from jaxviz.animation import animation_bytes
 from jaxviz.contents import Contents, check_format, first_saved, folder_path, inspect, picture_files
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
-from jaxviz.provenance import SCHEMA, Key, Saved, number, picture_bytes, picture_name, png_bytes, read_picture
+from jaxviz.provenance import (
+    SCHEMA,
+    Key,
+    Saved,
+    number,
+    picture_bytes,
+    picture_name,
+    png_bytes,
+    read_picture,
+    read_saved,
+)
 from jaxviz.recipe import STATUSES, Picture, Recipe
 
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
@@ -52,6 +62,7 @@ class LayerFolder:
     _stale: list[Path] = field(default_factory=list)  # another recipe's, removed when the first picture is written
     _written: set[Key] = field(default_factory=set)
     entries: list[dict[str, Any]] = field(default_factory=list)  # of layer.json, one a picture; from `put_beside`
+    _touched: bool = False  # whether something was written
     natural_images: dict[str, Any] | None = None  # which ones the pictures were put beside
     _contents: Contents = field(default_factory=lambda: Contents({}, {}, {}))
 
@@ -102,15 +113,15 @@ class LayerFolder:
         first = first_saved(path)
         if first is None:
             raise OutputFolderError(f"folder {path} holds no pictures of jaxviz")
-        suffixes = {file.suffix[1:] for file in picture_files(path)}
-        file_format = "png" if "png" in suffixes else "webp"
+        whole = next(file for file in picture_files(path) if isinstance(read_saved(file), Saved))
+        file_format = whole.suffix[1:]
         contents = inspect(path, first.recipe, file_format)
         if contents.foreign:
             file, reason = next(iter(contents.foreign.items()))
             raise OutputFolderError(f"folder {path} holds pictures that do not belong together: {file.name}: {reason}")
         check_writable(path)
         remove_left_overs(path, alone=True)
-        return cls(path, path.name, first.recipe, contents.done, (), file_format)
+        return cls(path, path.resolve().name, first.recipe, contents.done, (), file_format)
 
     def file(self, key: Key, step: int | None = None) -> Path:
         """Where a picture, or its snapshot, is or will be."""
@@ -126,6 +137,7 @@ class LayerFolder:
         for step in (*picture.snapshots, None):
             files[self.file(key, step)] = picture_bytes(picture, step, self.file_format)
             write_atomically(self.file(key, step), files[self.file(key, step)])
+            self._touched = True
         self._written.add(key)
         for stale in self._stale:
             if stale not in files:
@@ -142,7 +154,7 @@ class LayerFolder:
     @property
     def untouched(self) -> bool:
         """Whether it still holds another recipe's pictures, which the first new one will replace."""
-        return bool(self._stale)
+        return bool(self._stale) and not self._touched
 
     def finish(
         self,
@@ -162,6 +174,11 @@ class LayerFolder:
         """Read from the files what is done: others may write here too."""
         self._contents = inspect(self.path, self.recipe, self.file_format)
         self.done = dict(sorted(self._contents.done.items()))
+
+    @property
+    def foreign(self) -> dict[Path, str]:
+        """Files of another origin that `look_again` has found, with the reason."""
+        return self._contents.foreign
 
     def put_beside(self, judge: Judge | None) -> None:
         """Make `entries`, one for each picture that is done.

@@ -163,6 +163,18 @@ def task_macs(task: LayerTask) -> int:
     return graph.macs(task.layer, *task.request.config.size) * filters * task.request.replicas
 
 
+def flop_per_picture(task: LayerTask) -> int:
+    """FLOP of the whole ascent of one picture, on what the network sees, and of its score at the end. Imports jax."""
+    from jaxviz import transforms
+    from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
+
+    config = task.request.config
+    graph = registry.architecture(task.request.model, head=True).graph
+    views, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
+    step = PASSES_PER_STEP * views * graph.macs(task.layer, seen[0], seen[1])
+    return FLOP_PER_MAC * (config.steps * step + graph.macs(task.layer, *config.size))
+
+
 def check_task(task: LayerTask) -> tuple[int, ...]:
     """The filters, once everything that can be checked without weights is in order. Imports jax.
 

@@ -55,13 +55,16 @@ class Writer:
     def settle(self) -> None:
         """Wait until everything is written or has failed, and raise nothing."""
         while self._queue:
-            future, then = self._queue.popleft()
+            future, then = self._queue[0]
             wait([future])
+            self._queue.popleft()
             if future.exception() is None:
                 then()
 
     def _take_first(self) -> None:
-        future, then = self._queue.popleft()
+        future, then = self._queue[0]
+        wait([future])  # a Ctrl-C here leaves it in the queue
+        self._queue.popleft()
         future.result()
         then()
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_atlas import lasting
+from helpers_atlas import ATLAS as RUNNING
+from helpers_atlas import Running, lasting
 from helpers_cli import QUICK, TINY, TINY_CHANNELS, contents, install_tiny_model, run
 
-from jaxviz import RenderConfig, atlas
+from jaxviz import RenderConfig, atlas, batch_size
 from jaxviz.contents import folder_path
 from jaxviz.errors import ConfigError
 from jaxviz.models import architecture
@@ -174,6 +175,19 @@ def test_dry_run_tells_what_a_run_would_take_and_renders_nothing(tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("part", ["1/3", "2/3", "3/3"])
+def test_jsonl_of_a_shard_counts_up_to_its_own_end(tmp_path: Path, part: str) -> None:
+    last = [one for one in events("--out", tmp_path, "--shard", part) if one["event"] == "written"][-1]
+    assert (last["pictures_there"], last["left_s"]) == (last["pictures"], 0.0)
+
+
+def test_dry_run_counts_what_is_there_of_the_filters_asked_for(tmp_path: Path) -> None:
+    summary("--out", tmp_path, "--layers", "wide_conv", "--filters", "0-9")
+    asked = ("--layers", "wide_conv", "--filters", "8-11", "--dry-run", "--no-measure", "--json")
+    (layer,) = json.loads(run(*ATLAS, "--out", tmp_path, *asked).out)["layers"]
+    assert (layer["pictures"], layer["already_there"]) == (4, 2)
+
+
 # Going on
 
 
@@ -202,6 +216,75 @@ def test_foreign_folder_of_a_later_layer_is_found_before_anything_is_rendered(tm
     ran = run(*ATLAS, "--out", tmp_path)
     assert (ran.code, contents(tmp_path)) == (2, before)
     assert "seed is 5 there, 0 here" in ran.err
+
+
+def test_other_format_in_a_later_layer_is_found_before_anything_is_rendered(tmp_path: Path) -> None:
+    summary("--out", tmp_path, "--layers", "wide_conv")
+    before = contents(tmp_path)
+    ran = run(*ATLAS, "--out", tmp_path, "--format", "webp")
+    assert (ran.code, contents(tmp_path)) == (2, before)
+
+
+def test_interrupt_between_layers_says_how_many_are_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan_task = atlas.plan_task
+
+    def interrupted(task: LayerTask, model: Any) -> Any:
+        if task.layer == "odd_conv":
+            raise KeyboardInterrupt
+        return plan_task(task, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atlas, "plan_task", interrupted)
+        ran = run(*ATLAS, "--out", tmp_path)
+    message = ran.err.splitlines()[-1]
+    assert (ran.code, "1 of 3 layers are done" in message, "same command" in message) == (130, True, True)
+    record = json.loads((folder_path(tmp_path, TINY, "first_conv", "keras") / "layer.json").read_text())
+    assert len(record["filters"]) == TINY_CHANNELS
+    assert summary("--out", tmp_path)["rendered"] == 116 - TINY_CHANNELS
+
+
+def test_interrupted_overwrite_in_the_middle_says_what_either_command_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary("--out", tmp_path, "--seed", "5")
+    whole = atlas.iter_pictures
+
+    def some(plan: Any, **options: Any) -> Any:
+        for done, picture in enumerate(whole(plan, **options)):
+            if plan.layer == "odd_conv" and done == 3:
+                raise KeyboardInterrupt
+            yield picture
+
+    with monkeypatch.context() as patch:
+        patch.setattr(atlas, "iter_pictures", some)
+        ran = run(*ATLAS, "--out", tmp_path, "--overwrite")
+    message = ran.err.splitlines()[-1]
+    assert ran.code == 130
+    for words in ("1 of 3 layers are done", "3 of 8 pictures are whole", "renders everything again", "--overwrite"):
+        assert words in message
+
+
+def test_batch_that_no_longer_fits_replaces_no_other_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An automatic batch may shrink, but not at the price of pictures that nobody asked for now."""
+    command = ("render", TINY, "wide_conv", *QUICK, "--out", tmp_path)
+    assert run(*command, "--filters", "0-9").code == 0
+    before = contents(tmp_path)
+    monkeypatch.setattr(batch_size, "largest_that_fits", lambda _program, asked, _devices: min(asked, 1))
+    ran = run(*command, "--filters", "40")
+    assert (ran.code, contents(tmp_path)) == (1, before)
+    assert "10 other pictures" in ran.err
+    assert "--name" in ran.err
+
+
+def test_reader_of_the_progress_that_goes_away_does_not_stop_the_run(tmp_path: Path) -> None:
+    running = Running(*RUNNING, "--json", "--out", "out", cwd=tmp_path)
+    assert running.process.stderr is not None
+    running.process.stderr.readline()
+    running.process.stderr.close()
+    assert running.process.stdout is not None
+    assert json.loads(running.process.stdout.read())["rendered"] == 116
+    running.process.stdout.close()
+    assert running.process.wait(timeout=60) == 0
 
 
 def test_two_tasks_for_one_folder_are_refused(tmp_path: Path) -> None:

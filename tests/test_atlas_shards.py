@@ -11,7 +11,11 @@ import pytest
 from helpers_atlas import ATLAS, Running, lasting
 from helpers_cli import TINY, contents, folder_of, install_tiny_model, left_overs, run
 
+from jaxviz import RenderConfig
+from jaxviz.atlas import run_tasks
+from jaxviz.errors import OutputFolderError
 from jaxviz.locks import FolderLock, Shard
+from jaxviz.task import LayerTask, RenderRequest
 
 SHARED = ("--batch-size", "2", "--steps", "3")
 
@@ -76,6 +80,22 @@ def test_same_shard_twice_at_once_is_told(tiny: None, tmp_path: Path) -> None:
         shard(tmp_path, "2/2")
 
 
+def test_pictures_of_another_recipe_that_appear_meanwhile_are_an_error(tiny: None, tmp_path: Path) -> None:
+    """Such as another shard's that chose another batch size: both would deal out other filters."""
+    other = json.loads(run(*ATLAS, "--batch-size", "4", "--steps", "3", "--out", tmp_path / "b", "--json").out)
+    assert other["missing"] == 0
+    strange = (folder_of(tmp_path / "b") / "0007.png").read_bytes()
+
+    def report(event: str, values: dict[str, Any]) -> None:
+        if event == "written" and values["layer"] == "first_conv":
+            (folder_of(tmp_path / "a") / "0007.png").write_bytes(strange)
+
+    config = RenderConfig.keras(image_size=64, crop=7, steps=3, batch_size=2)
+    task = LayerTask(RenderRequest(TINY, config, out=tmp_path / "a"), "first_conv", "all")
+    with pytest.raises(OutputFolderError, match="batch_size is 4 there, 2 here"):
+        run_tasks([task], report, shard=Shard(1, 2))
+
+
 # jaxviz merge
 
 
@@ -115,6 +135,23 @@ def test_merge_leaves_a_gallery_alone(tiny: None, tmp_path: Path) -> None:
     (copied / "0000.png").write_bytes((folder_of(tmp_path) / "0000.png").read_bytes())
     assert len(json.loads(run("merge", tmp_path, "--json").out)["layers"]) == 3
     assert [file.name for file in copied.iterdir()] == ["0000.png"]
+
+
+def test_merge_leaves_pictures_of_others_alone(tiny: None, tmp_path: Path) -> None:
+    run(*ATLAS, *SHARED, "--out", tmp_path)
+    (tmp_path / "frames" / "0002.png").mkdir(parents=True)
+    (tmp_path / "frames" / "0001.png").write_bytes(b"no picture of ours")
+    assert len(json.loads(run("merge", tmp_path, "--json").out)["layers"]) == 3
+
+
+def test_merge_in_the_layers_own_folder_knows_its_label(
+    tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(*ATLAS, *SHARED, "--out", tmp_path)
+    monkeypatch.chdir(folder_of(tmp_path))
+    before = contents(tmp_path)
+    assert run("merge", ".").code == 0
+    assert contents(tmp_path) == before
 
 
 def test_merge_waits_for_nobody(tiny: None, tmp_path: Path) -> None:

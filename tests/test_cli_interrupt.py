@@ -130,7 +130,7 @@ def test_interrupt_before_the_first_picture_exits_with_130(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(atlas, "check_task", interrupt)
+    monkeypatch.setattr(atlas, "check_tasks", interrupt)
     ran = run(*RENDER_TINY, "--out", tmp_path / "out")
     assert (ran.code, ran.out, (tmp_path / "out").exists()) == (130, "", False)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,37 @@ def test_locks_of_several_folders_are_all_or_none(tmp_path: Path) -> None:
         with pytest.raises(FolderInUseError), locked([free, taken]):
             pytest.fail("it was not refused")
         assert lock_files(free) == []
+
+
+def test_failure_after_the_lock_was_taken_lets_go_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: FolderLock) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderLock, "sign", fail)
+        with pytest.raises(StorageError, match=os.strerror(errno.EIO)):
+            FolderLock.acquire(tmp_path)
+    FolderLock.acquire(tmp_path).release()
+
+
+def test_look_of_another_run_at_a_lock_file_is_waited_for(tmp_path: Path) -> None:
+    look = FolderLock.acquire(tmp_path)
+    threading.Timer(0.06, look.release).start()
+    FolderLock.acquire(tmp_path).release()
+
+
+def test_many_folders_are_locked_although_few_files_may_be_open(tmp_path: Path) -> None:
+    code = """
+import pathlib, resource, sys
+from jaxviz.locks import locked
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+with locked([pathlib.Path(sys.argv[1]) / str(number) for number in range(300)]):
+    print("held")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "held\n", done.stderr
 
 
 def test_lock_below_a_file_is_a_storage_error(tmp_path: Path) -> None:

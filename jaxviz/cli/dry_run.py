@@ -38,20 +38,28 @@ def check_dry_run(dry: bool, *, no_measure: bool, shard: str | None) -> None:
 
 
 def dry_run(
-    tasks: Sequence[LayerTask], *, started: float, measure: bool, as_json: bool = False, verbose: bool = False
+    tasks: Sequence[LayerTask],
+    *,
+    started: float,
+    measure: bool,
+    as_json: bool = False,
+    verbose: bool = False,
+    progress: str = "auto",
 ) -> None:
     """Print what rendering these tasks would take. Raises JaxvizError, as a run would.
 
     `started` is the command's beginning in `time.perf_counter()`: what it has imported since, a run imports too.
     """
-    show_log(verbose=verbose)
+    show_log(verbose=verbose, progress=progress)
     start_jax(keep_compiled=False)  # compilation is measured
     from jaxviz.errors import WeightsUnavailableError
     from jaxviz.estimate import estimate
 
     try:
-        with spoken_progress() as say:
-            found = estimate(tasks, measure=measure, started=started, say=say if measure else lambda _: None)
+        with spoken_progress() as speak:
+            spoken = measure and progress in ("auto", "lines")
+            say = speak if spoken else lambda _: None
+            found = estimate(tasks, measure=measure, started=started, say=say, download_bar=spoken)
     except WeightsUnavailableError as error:
         raise WeightsUnavailableError(
             f"{error}. Without weights, --no-measure tells all but memory and time"

@@ -6,12 +6,14 @@ The time left is estimated by arithmetic, not by pictures: the layers of a netwo
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxviz.errors import ConfigError
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 CLEAR_LINE = "\r\x1b[K"
 LINE_EVERY_S = 10.0  # of plain progress lines: a log should stay readable
+COUNTED = ("layers_begun", "pictures", "flop", "pictures_there", "flop_there")  # anew where a layer starts again
 MODES = ("auto", "lines", "jsonl", "none")
 
 
@@ -54,39 +57,46 @@ class Display:
     pictures: int = 0
     pictures_there: int = 0  # written, or there before
     written: int = 0
-    macs: int = 0
-    macs_there: int = 0
-    macs_written: int = 0
+    flop: int = 0
+    flop_there: int = 0
+    flop_written: int = 0
     layer: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] = field(default_factory=dict)  # the counts when the layer at work began
 
     def report(self, event: str, values: dict[str, Any]) -> None:
         """What happened."""
         if event == "start":
-            self.layers, self.pictures, self.macs = values["layers"], values["pictures"], values["macs"]
+            self.layers, self.pictures, self.flop = values["layers"], values["pictures"], values["flop"]
         elif event == "layer":
+            self.before = {name: getattr(self, name) for name in COUNTED}
             self.layer = values
             self.layers_begun += 1
+            more = values["pictures"] - values["expected"]  # a shard's share is known once the layer is planned
             there = values["pictures"] - values["missing"]
+            self.pictures += more
+            self.flop += more * values["flop_per_picture"]
             self.pictures_there += there
-            self.macs_there += there * values["macs_per_picture"]
+            self.flop_there += there * values["flop_per_picture"]
+        elif event == "smaller_batch":  # the layer starts again, so that its pictures count once
+            vars(self).update(self.before)
         elif event == "written":
             self.written += 1
             self.pictures_there += 1
-            self.macs_written += self.layer["macs_per_picture"]
-            self.macs_there += self.layer["macs_per_picture"]
+            self.flop_written += self.layer["flop_per_picture"]
+            self.flop_there += self.layer["flop_per_picture"]
         self.show(event, values)
 
     def show(self, event: str, values: dict[str, Any]) -> None:
         """Show it."""
         if event == "note":
-            print(values["message"], file=sys.stderr, flush=True)
+            say(values["message"])
 
     @property
     def left_s(self) -> float | None:
         """Seconds left; None before the first picture."""
-        if not self.macs_written:
+        if not self.flop_written:
             return None
-        return (time.perf_counter() - self.started) / self.macs_written * max(self.macs - self.macs_there, 0)
+        return (time.perf_counter() - self.started) / self.flop_written * max(self.flop - self.flop_there, 0)
 
     @property
     def figures(self) -> str:
@@ -124,7 +134,7 @@ class _Bar(Display):
             self.bar.console.print(values["message"], markup=False, highlight=False)
         elif event in ("layer", "written"):
             self.bar.update(
-                self.task, completed=self.macs_there, total=self.macs, layer=self.title, figures=self.figures
+                self.task, completed=self.flop_there, total=self.flop, layer=self.title, figures=self.figures
             )
 
 
@@ -136,17 +146,25 @@ class _Lines(Display):
     def show(self, event: str, values: dict[str, Any]) -> None:
         now = time.perf_counter()
         if event == "note":
-            print(values["message"], file=sys.stderr, flush=True)
+            say(values["message"])
         elif event == "layer" and values["missing"]:
-            print(f"{self.title}: {values['missing']} pictures, compiling", file=sys.stderr, flush=True)
+            say(f"{self.title}: {values['missing']} pictures, compiling")
         elif event == "written" and (now - self.spoken >= LINE_EVERY_S or self.pictures_there == self.pictures):
-            print(f"{self.title}: {self.figures}", file=sys.stderr, flush=True)
+            say(f"{self.title}: {self.figures}")
             self.spoken = now
 
 
 def print_json_line(values: dict[str, Any]) -> None:
     """One JSON object on a line of stderr."""
-    print(json.dumps(values, allow_nan=False), file=sys.stderr, flush=True)
+    say(json.dumps(values, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """A line on stderr. Once nobody reads it any more, the run goes on in silence: pictures matter more."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for good
 
 
 @contextmanager
@@ -159,7 +177,7 @@ def spoken_progress() -> Iterator[Callable[[str], None]]:
     started = spoken = time.perf_counter()
     first = True
 
-    def say(text: str) -> None:
+    def speak(text: str) -> None:
         nonlocal spoken, first
         now = time.perf_counter()
         line = f"[{now - started:.0f} s] {text}"
@@ -171,7 +189,7 @@ def spoken_progress() -> Iterator[Callable[[str], None]]:
         first = False
 
     try:
-        yield say
+        yield speak
     finally:
         if on_terminal:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)

@@ -81,6 +81,6 @@ def atlas(
         )
         tasks = atlas_tasks(options.request(model), choice)
         if dry:
-            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose)
+            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose, progress=progress)
             return
         work(tasks, shard=shard, progress=progress, strict=strict, verbose=verbose, as_json=as_json)

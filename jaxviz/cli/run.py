@@ -54,7 +54,7 @@ def run(
             values = {"file": printable(str(job)), "atlases": atlases, "layers": layers}
             typer.echo(json.dumps(values) if as_json else printable(text))
         elif dry:
-            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose)
+            dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose, progress=progress)
         else:
             work(tasks, shard=shard, progress=progress, as_json=as_json, strict=strict, verbose=verbose)
 

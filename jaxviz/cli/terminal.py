@@ -78,6 +78,11 @@ def keep_interrupts() -> None:
 def show_log(*, verbose: bool, progress: str = "auto") -> None:
     """Warnings of jaxviz on stderr, one line each; with `verbose` also what it chose on the way."""
     handler = _JsonHandler() if progress == "jsonl" else logging.StreamHandler(sys.stderr)
+    if progress == "jsonl":  # what libraries say too, as far as Python hears it
+        logging.captureWarnings(True)
+        for name in ("py.warnings", "jax", "absl", "PIL"):
+            logging.getLogger(name).handlers = [handler]
+            logging.getLogger(name).propagate = False
     handler.setFormatter(logging.Formatter("%(message)s" if progress == "jsonl" else "%(levelname)s: %(message)s"))
     log = logging.getLogger("jaxviz")
     log.handlers = [handler]

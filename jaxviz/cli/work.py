@@ -55,7 +55,7 @@ def work(
         try:
             done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto")
         except RunInterruptedError as stop:
-            fail(_interrupted(stop, len(tasks)), 130, progress=progress)
+            fail(_interrupted(stop, tasks), 130, progress=progress)
         display.report("end", {"exit_code": EXIT_STRICT if strict and _has_failed(done) else 0})
     summaries = [summary | {"judged": _judged(summary)} for summary in done]
     if one:
@@ -75,12 +75,32 @@ def _judged(summary: dict[str, Any]) -> dict[str, Any] | None:
     return judged_summary(summary["judged"]) if summary["judged"] else None
 
 
-def _interrupted(stop: RunInterruptedError, layers: int) -> str:
+def _interrupted(stop: RunInterruptedError, tasks: Sequence[LayerTask]) -> str:
     """What is there after Ctrl-C, and how to go on."""
-    before = f"{stop.layers} of {layers} layers are done; " if layers > 1 else ""
-    if stop.folder.untouched:
-        return f"interrupted: {before}nothing was replaced in {stop.folder.path}. The same command starts again"
+    layers, overwrite = len(tasks), any(task.request.overwrite for task in tasks)
+    before = f"{stop.layers} of {layers} layers are done" if layers > 1 or stop.folder is None else ""
+    if stop.folder is None:
+        found = before
+    elif stop.folder.untouched:
+        found = (
+            f"{before}; nothing was replaced in {stop.folder.path}"
+            if before
+            else (f"nothing was replaced in {stop.folder.path}")
+        )
+    else:
+        there = f"{stop.there} of {stop.wanted} pictures are whole in {stop.folder.path}"
+        found = f"{before}; {there}" if before else there
+    return f"interrupted: {found}. {_how_to_go_on(stop, layers, overwrite=overwrite)}"
+
+
+def _how_to_go_on(stop: RunInterruptedError, layers: int, *, overwrite: bool) -> str:
+    if not overwrite:
+        return "The same command goes on from there"
+    if stop.folder is not None and stop.folder.untouched and not stop.layers:
+        return "The same command starts again"
+    if stop.layers + 1 >= layers:
+        return "The same command, without --overwrite, goes on from there"
     return (
-        f"interrupted: {before}{stop.there} of {stop.wanted} pictures are whole in {stop.folder.path}. The same "
-        "command, without --overwrite, goes on from there"
+        "The same command renders everything again; to keep what is done, run it without --overwrite, and with it for "
+        "the layers that still hold another recipe"
     )
