@@ -270,8 +270,9 @@ def compiled(platform: str) -> Any:
 
 def forget_programs() -> None:
     """Free the compiled programs of this process; what is needed again is compiled again, or read from the disk."""
-    compiled(jax.default_backend()).clear_cache()
-    _prepare.clear_cache()
+    programs: tuple[Any, ...] = (compiled(jax.default_backend()), _prepare)
+    for program in programs:
+        program.clear_cache()
 
 
 def batch_mesh(devices: Sequence[jax.Device]) -> Mesh:
