@@ -97,7 +97,8 @@ def iter_render(
 ) -> Iterator[Picture]:
     """`render_layer` as a stream: pictures come as their batches finish, and memory stays flat.
 
-    They come in the order asked for, but for filters that needed another attempt: those come later.
+    They come in the order asked for, but for filters that needed another attempt: those come later. While you look at
+    the pictures of one batch, the next one is computed already, and no more than that.
     """
     plan = plan_render(
         model, layer, filters, config,

@@ -122,7 +122,7 @@ def test_weights_are_arguments_of_the_compiled_function(toy_model):
     np.testing.assert_allclose(two.history[:, 0], 2 * one.history[:, 0], rtol=TOLERANCE)
 
 
-def test_stream_renders_no_batch_before_it_is_asked(toy_model, small, monkeypatch):
+def test_stream_is_one_batch_ahead_and_no_more(toy_model, small, monkeypatch):
     from jaxviz import render
 
     calls = []
@@ -131,6 +131,6 @@ def test_stream_renders_no_batch_before_it_is_asked(toy_model, small, monkeypatc
     stream = iter_render(toy_model, "conv_a", range(6), small)
     assert not calls
     next(stream)
-    assert len(calls) == 1
+    assert len(calls) == 2
     assert len(list(stream)) == 5
     assert len(calls) == 3

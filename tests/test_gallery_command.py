@@ -21,11 +21,11 @@ import jaxviz
 from jaxviz import RenderConfig
 from jaxviz.algebra import Objective
 from jaxviz.cli import app
-from jaxviz.cli.options import parse_batch_size, parse_filters, parse_size, parse_transforms
 from jaxviz.config import PRESETS
 from jaxviz.gallery.command import OUT, render_again
 from jaxviz.objectives import Channel, ClassLogit, Direction, Diversity, LayerActivity, Neuron, parse_objective
 from jaxviz.recipe import Recipe
+from jaxviz.spelling import parse_batch_size, parse_filters, parse_size, parse_transforms
 
 VECTORS = np.eye(4, dtype=np.float32)
 GIVEN = ("steps", "step_size", "crop", "seed", "activation_border", "parameterization", "optimizer")
