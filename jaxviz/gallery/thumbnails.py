@@ -151,7 +151,7 @@ def make_thumbnails(pictures: LayerPictures) -> Thumbnails:
 
 
 def _jpeg(pixels: Pixels) -> bytes:
-    """JPEG with colours at full resolution: a browser decodes it four times as fast as WebP, and a layer has many."""
+    """JPEG with colours at full resolution: a browser decodes it three times as fast as WebP, and a layer has many."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=QUALITY, subsampling=0, optimize=True)
     return buffer.getvalue()
