@@ -54,6 +54,7 @@ def measured(name):
     return entry["raw"], entry["figures"]
 
 
+@pytest.mark.long
 def test_drift_compares_dtype_and_batch_size_with_one_reference():
     raw, figures = measured("drift")
     runs = raw["targets"][0]["runs"]
@@ -68,6 +69,7 @@ def test_drift_compares_dtype_and_batch_size_with_one_reference():
     assert bfloat16["bfloat16_off"] == abs(bfloat16["off"])
 
 
+@pytest.mark.long
 def test_batch_measures_the_automatic_choice_among_the_others():
     raw, figures = measured("batch")
     (target,) = raw["targets"]
@@ -78,6 +80,7 @@ def test_batch_measures_the_automatic_choice_among_the_others():
     assert figures["`conv2_block1_1_conv`"]["over_best"] == 1.0
 
 
+@pytest.mark.long
 def test_presets_do_the_same_steps():
     raw, _ = measured("presets")
     (target,) = raw["targets"]
@@ -85,6 +88,7 @@ def test_presets_do_the_same_steps():
     assert set(target["runs"]) == set(presets.PRESETS)
 
 
+@pytest.mark.long
 def test_lite0_contestants_do_the_same_work():
     raw, figures = measured("lite0")
     assert list(figures) == ["jaxviz", "plain JAX, 2 images a call"]
