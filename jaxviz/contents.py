@@ -39,12 +39,6 @@ def first_saved(path: Path) -> Saved | None:
     return next((saved for saved in map(read_saved, picture_files(path)) if isinstance(saved, Saved)), None)
 
 
-def recorded_batch_size(path: Path) -> int | None:
-    """The batch size N of the pictures in a layer's folder; None where there are none. Raises as `first_saved`."""
-    saved = first_saved(path)
-    return None if saved is None else saved.recipe.batch_size
-
-
 @dataclass
 class Contents:
     """Finished pictures of a recipe, the steps of their snapshots, and files of another origin with the reason."""

@@ -19,7 +19,7 @@ import numpy as np
 import jaxviz
 from jaxviz import images
 from jaxviz.animation import animation_bytes
-from jaxviz.contents import Contents, check_format, first_saved, folder_path, inspect, picture_files
+from jaxviz.contents import Contents, check_format, folder_path, inspect, picture_files
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
 from jaxviz.provenance import (
@@ -110,11 +110,11 @@ class LayerFolder:
             OutputFolderError: it holds no pictures, or those of several recipes.
             StorageError: it cannot be read or written.
         """
-        first = first_saved(path)
-        if first is None:
+        read = ((file, read_saved(file)) for file in picture_files(path))
+        found = next(((file, saved) for file, saved in read if isinstance(saved, Saved)), None)
+        if found is None:
             raise OutputFolderError(f"folder {path} holds no pictures of jaxviz")
-        whole = next(file for file in picture_files(path) if isinstance(read_saved(file), Saved))
-        file_format = whole.suffix[1:]
+        file_format, first = found[0].suffix[1:], found[1]
         contents = inspect(path, first.recipe, file_format)
         if contents.foreign:
             file, reason = next(iter(contents.foreign.items()))

@@ -15,7 +15,7 @@ from PIL import Image
 
 import jaxviz
 from jaxviz import Model, RenderConfig, images
-from jaxviz.contents import folder_path, recorded_batch_size
+from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import Saved, read_saved
 from jaxviz.storage import LayerFolder
@@ -162,13 +162,15 @@ def test_opening_changes_no_file(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_recorded_batch_size_is_the_pictures(tmp_path: Path) -> None:
+def test_first_saved_knows_the_pictures_batch_size(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(1))
-    assert recorded_batch_size(folder.path) == 2
+    saved = first_saved(folder.path)
+    assert saved is not None
+    assert saved.recipe.batch_size == 2
 
 
-def test_recorded_batch_size_of_no_folder_is_none(tmp_path: Path) -> None:
-    assert recorded_batch_size(tmp_path / "missing") is None
+def test_first_saved_of_no_folder_is_none(tmp_path: Path) -> None:
+    assert first_saved(tmp_path / "missing") is None
 
 
 def test_result_save_keeps_pictures_that_are_there(toy_model: Model, small: RenderConfig, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ import json, sys
 from pathlib import Path
 from jaxviz.errors import OutputFolderError
 from jaxviz.recipe import Recipe
-from jaxviz.contents import folder_path, recorded_batch_size
+from jaxviz.contents import first_saved, folder_path
 from jaxviz.storage import LayerFolder
 recipe = Recipe.from_json(json.loads(Path("recipe.json").read_text()))
 answers = []
@@ -118,7 +118,8 @@ for out in sorted(Path("outs").iterdir()):
     except Exception as error:
         opened = f"{type(error).__name__}: {error}"
     try:
-        batch_size = repr(recorded_batch_size(folder_path(out, recipe.model, recipe.layer, "keras")))
+        saved = first_saved(folder_path(out, recipe.model, recipe.layer, "keras"))
+        batch_size = repr(saved and saved.recipe.batch_size)
     except Exception as error:
         batch_size = f"{type(error).__name__}: {error}"
     answers.append((opened, batch_size))
