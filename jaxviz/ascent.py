@@ -109,15 +109,24 @@ def initial_parameters(keys: Key[Array, "units replicas"], parameterization: Par
     return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
 
 
-def bind(forward: Forward, weights: Any, layer: str, *, platform: str, dtype: str = "float32") -> tuple[Forward, Any]:
+def bind(
+    forward: Forward,
+    weights: Any,
+    layer: str,
+    *,
+    platform: str,
+    dtype: str = "float32",
+    multiplies_bfloat16: bool = True,
+) -> tuple[Forward, Any]:
     """What `ascend` runs to reach a layer, and the weights it takes: the platform's fast path, where there is one.
 
-    What a fast path computes from the weights for its input gradients is computed here, once.
+    What a fast path computes from the weights for its input gradients is computed here, once. `multiplies_bfloat16`
+    says it of a CPU: `devices.multiplies_bfloat16`.
     """
     fast = getattr(forward, "fast", None)
     if fast is None:
         return forward, weights
-    run = fast(layer, platform=platform, dtype=dtype)
+    run = fast(layer, platform=platform, dtype=dtype, multiplies_bfloat16=multiplies_bfloat16)
     return run, _prepare(weights, forward=run)
 
 

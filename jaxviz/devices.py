@@ -33,6 +33,7 @@ COMPILER_OPTIONS = {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     }
 }
+BFLOAT16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16"})  # as Linux names them
 SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
 # Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
@@ -109,6 +110,11 @@ def use_compilation_cache() -> None:
         folder = cache_dir() / "compiled" / f"jaxlib-{version('jaxlib')}-{machine}"
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW_COMPILATION_S)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has products of bfloat16 numbers that XLA uses: tried on x86 alone, so nowhere else."""
+    return not BFLOAT16_INSTRUCTIONS.isdisjoint(_cpu_features().split())
 
 
 def _cpu_features() -> str:

@@ -30,7 +30,7 @@ from jaxtyping import UInt8
 from jaxviz import ascent, batch_size, images
 from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
-from jaxviz.devices import batch_devices, ran_out_of_memory
+from jaxviz.devices import batch_devices, multiplies_bfloat16, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.models.model import Model
 from jaxviz.parameterizations import PARAMETERIZATIONS, Parameterization, make_parameterization
@@ -126,7 +126,12 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
     mesh = ascent.batch_mesh(batch_devices(calls=-(-len(plan.units) // per_device)))
     with _memory_errors(plan):
         forward, weights = ascent.bind(
-            plan.forward, plan.model.weights, plan.layer, platform=_platform(mesh), dtype=plan.config.dtype
+            plan.forward,
+            plan.model.weights,
+            plan.layer,
+            platform=_platform(mesh),
+            dtype=plan.config.dtype,
+            multiplies_bfloat16=multiplies_bfloat16(),
         )
         weights = jax.block_until_ready(jax.device_put(weights, NamedSharding(mesh, PartitionSpec())))
     run = _Run(plan, mesh, forward, weights, make_parameterization(plan.config, plan.model.preprocess))

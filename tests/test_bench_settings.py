@@ -47,6 +47,11 @@ def test_precision_in_words(device: dict[str, str], dtype: str, setting: str | N
     assert machine.precision(Device(**device), dtype, setting).startswith(words)
 
 
+def test_precision_names_a_cpu_that_does_not_multiply_bfloat16() -> None:
+    words = machine.precision(Device(platform="cpu"), "bfloat16", None, multiplies_bfloat16=False)
+    assert words.startswith("float32; operands of 1x1 and wide convolutions rounded to bfloat16")
+
+
 def test_peak_memory_is_that_of_the_fullest_device() -> None:
     devices = [Device(memory_stats=lambda n=n: {"peak_bytes_in_use": n * 2**20}) for n in (3, 7, 5)]
     assert machine.peak_memory(devices) == (7.0, "device")

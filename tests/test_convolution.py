@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxviz.models.convolution import cpu, plain
+from jaxviz.models.convolution import cpu, plain, rounded
 
 # Sums of at most 7 * 7 * 5 float32 products in another order.
 RELATIVE_TOLERANCE = 1e-5
@@ -57,24 +57,23 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("pads", PADS)
-def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride, pads):
+@pytest.mark.parametrize(("path", "operand"), [(cpu, jnp.bfloat16), (rounded, jnp.float32)], ids=["cpu", "rounded"])
+def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride, pads, path, operand):
     x = jax.random.normal(jax.random.key(0), (*shape, cpu.WIDE))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
     assert cpu.takes_bfloat16(kernel.shape)
-    for_gradient = cpu.gradient_kernel(kernel, stride=stride)
-    rounded = kernel.astype(jnp.bfloat16)
-    value, pull_back = jax.vjp(
-        lambda x: cpu.conv(x, rounded, for_gradient.astype(jnp.bfloat16), stride=stride, pads=pads), x
-    )
+    held = kernel.astype(jnp.bfloat16).astype(operand)
+    for_gradient = cpu.gradient_kernel(held, stride=stride)
+    value, pull_back = jax.vjp(lambda x: path.conv(x, held, for_gradient, stride=stride, pads=pads), x)
     assert value.dtype == jnp.float32
 
     def reference(x):
-        return reference_conv(x, rounded.astype(jnp.float32), stride, pads)
+        return reference_conv(x, held.astype(jnp.float32), stride, pads)
 
     expected = reference(x.astype(jnp.bfloat16).astype(jnp.float32))
     np.testing.assert_allclose(value, expected, rtol=0, atol=RELATIVE_TOLERANCE * float(jnp.abs(expected).max()))
-    cotangent = jax.random.normal(jax.random.key(3), value.shape).astype(jnp.bfloat16).astype(jnp.float32)
-    expected_gradient = jax.vjp(reference, x)[1](cotangent)[0]
+    cotangent = jax.random.normal(jax.random.key(3), value.shape)
+    expected_gradient = jax.vjp(reference, x)[1](cotangent.astype(jnp.bfloat16).astype(jnp.float32))[0]
     scale = float(jnp.abs(expected_gradient).max())
     np.testing.assert_allclose(pull_back(cotangent)[0], expected_gradient, rtol=0, atol=RELATIVE_TOLERANCE * scale)
 

@@ -35,6 +35,23 @@ def rendered(devices: int, *, threads: int, size: int, batch: int, layer: str) -
     return json.loads(run.stdout)
 
 
+@pytest.mark.parametrize(
+    ("features", "expected"),
+    [
+        ("flags : fpu avx2 avx512f avx512_bf16 avx512_fp16", True),
+        ("flags : fpu amx_bf16 amx_tile", True),
+        ("flags : fpu avx2 fma avx512f", False),
+        ("Features : fp asimd bf16", False),
+        ("arm64 Apple M2", False),
+    ],
+)
+def test_bfloat16_products_are_those_of_x86_instructions(monkeypatch, features, expected):
+    from jaxviz import devices
+
+    monkeypatch.setattr(devices, "_cpu_features", lambda: features)
+    assert devices.multiplies_bfloat16() is expected
+
+
 SMALL = {"threads": 8, "size": 64, "batch": 2, "layer": "conv2_block3_out"}
 # What was seen to come out wrong where two devices computed on two threads.
 LONG = {"size": 180, "batch": 4, "layer": "conv3_block4_out"}

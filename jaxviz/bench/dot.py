@@ -2,7 +2,8 @@
 
 Square products of float32 or bfloat16 operands with a float32 result, at jax's current precision, on the default
 device alone; on a CPU with virtual devices that one product spreads over all threads, so it is the whole machine's
-rate. Operands are normal noise: zeros would draw less power, and so run faster, than real work.
+rate. A CPU that does not multiply bfloat16 numbers has them as float32, as in a render. Operands are normal noise:
+zeros would draw less power, and so run faster, than real work.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import jax.numpy as jnp
 
-from jaxviz.devices import ran_out_of_memory
+from jaxviz.devices import multiplies_bfloat16, ran_out_of_memory
 
 SIDES = tuple(2**power for power in range(10, 17))  # 1024 ... 65536, as far as they are quick and fit
 ENOUGH_S = 0.05  # a product that takes longer hides every overhead: no larger one is tried
@@ -37,6 +38,11 @@ def interleaved_rates(sides: Mapping[str, int]) -> dict[str, list[float]]:
     return rates
 
 
+def operands(dtype: str) -> str:
+    """The dtype of what a render in `dtype` multiplies on the default device."""
+    return "float32" if jax.default_backend() == "cpu" and not multiplies_bfloat16() else dtype
+
+
 def _best_side(dtype: str) -> int:
     rates: dict[int, float] = {}
     for side in SIDES:
@@ -56,7 +62,7 @@ def _best_side(dtype: str) -> int:
 def _product(dtype: str, side: int) -> Callable[[], float]:
     """A function that multiplies once and returns the seconds; warmed up."""
     keys = jax.random.split(jax.random.key(0, impl="threefry2x32"))
-    a, b = (jax.random.normal(key, (side, side)).astype(dtype) for key in keys)
+    a, b = (jax.random.normal(key, (side, side)).astype(operands(dtype)) for key in keys)
     dot = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
 
     def seconds() -> float:

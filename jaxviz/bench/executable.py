@@ -22,6 +22,7 @@ from jaxviz import ascent
 from jaxviz.bench import machine
 from jaxviz.bench.records import Row, Settings
 from jaxviz.config import RenderConfig
+from jaxviz.devices import multiplies_bfloat16
 from jaxviz.models.graph import Graph
 from jaxviz.models.model import Model
 from jaxviz.objectives import Channel
@@ -50,7 +51,12 @@ class Bench:
                 del self._bound[key]
             platform = self.mesh.devices.flat[0].platform
             self._bound[layer, dtype] = ascent.bind(
-                self.model.forward, self.weights, layer, platform=platform, dtype=dtype
+                self.model.forward,
+                self.weights,
+                layer,
+                platform=platform,
+                dtype=dtype,
+                multiplies_bfloat16=multiplies_bfloat16(),
             )
         return self._bound[layer, dtype]
 
@@ -144,7 +150,7 @@ def arguments_of(bench: Bench, row: Row, filters: np.ndarray) -> tuple[Any, ...]
 def precision(bench: Bench, dtype: str) -> str:
     """What a row's products are computed in, in words."""
     setting: str | None = getattr(jax.config, "jax_default_matmul_precision", None)
-    return machine.precision(bench.mesh.devices.flat[0], dtype, setting)
+    return machine.precision(bench.mesh.devices.flat[0], dtype, setting, multiplies_bfloat16=multiplies_bfloat16())
 
 
 def _filters(row: Row, channels: int, first: int = 0) -> np.ndarray:

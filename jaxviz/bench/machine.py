@@ -80,15 +80,19 @@ def is_busy(load: float | None, cores: int) -> bool:
     return load is not None and load > BUSY * cores
 
 
-def precision(device: Any, dtype: str, setting: str | None) -> str:
-    """What products are computed in, in words; `setting` is jax's default matmul precision.
+def precision(device: Any, dtype: str, setting: str | None, *, multiplies_bfloat16: bool = True) -> str:
+    """What products are computed in, in words; `setting` is jax's default matmul precision, the last is of a CPU.
 
     A float32 product is not float32 everywhere: unless told otherwise JAX lets an NVIDIA GPU round operands to TF32
     (10 bits) and a TPU to bfloat16 (7 bits).
     """
     if dtype == "bfloat16":
-        held = "operands of 1x1 and wide convolutions" if device.platform == "cpu" else "weights and activations"
-        return f"bfloat16 {held}, float32 sums"
+        if device.platform != "cpu":
+            return "bfloat16 weights and activations, float32 sums"
+        convolutions = "operands of 1x1 and wide convolutions"
+        if multiplies_bfloat16:
+            return f"bfloat16 {convolutions}, float32 sums"
+        return f"float32; {convolutions} rounded to bfloat16"
     if device.platform == "cpu" or setting in FULL_PRECISION:
         return "float32"
     if device.platform == "tpu":

@@ -182,7 +182,8 @@ def _repeat(bench: Bench, programs: list[Program], say: Say) -> list[Row]:
 
 def _dot_rate(bench: Bench, dtype: str, side: int, rates: Sequence[float]) -> DotRate:
     each = tuple(rounded(rate) for rate in rates)
-    words = "bfloat16 operands, float32 sums" if dtype == "bfloat16" else executable.precision(bench, dtype)
+    in_words = f"{dot.operands(dtype)} operands, float32 sums"
+    words = executable.precision(bench, dtype) if dtype == "float32" else in_words
     return DotRate(side=side, gflops_each=each, precision=words)
 
 

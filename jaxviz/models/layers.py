@@ -24,7 +24,7 @@ from jaxviz.models.convolution.plain import Pads
 from jaxviz.models.graph import Graph, Layer
 
 Weights = Mapping[str, Mapping[str, Any]]  # {layer: {parameter: array}}
-Path = Literal["plain", "cpu"]  # of convolution/
+Path = Literal["plain", "cpu", "rounded"]  # of convolution/
 
 
 class Conv(nnx.Module):
@@ -35,7 +35,7 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(jnp.zeros(shapes["kernel"]))
         if layer.bias:
             self.bias = nnx.Param(jnp.zeros(shapes["bias"]))
-        if path == "cpu":
+        if path != "plain":
             self.gradient_kernel = nnx.Variable(cpu.gradient_kernel(self.kernel[...], stride=layer.stride))
 
     def __call__(
@@ -43,7 +43,7 @@ class Conv(nnx.Module):
     ) -> Float[Array, "batch height_out width_out out"]:
         """Convolve, with `border_px` zeros around the image."""
         layer = self.layer
-        for_gradient = self.gradient_kernel[...] if self.path == "cpu" else None
+        for_gradient = None if self.path == "plain" else self.gradient_kernel[...]
         pads = _pads(x, layer, border_px)
         y: jax.Array = PATHS[self.path].conv(x, self.kernel[...], for_gradient, stride=layer.stride, pads=pads)
         return y + self.bias[...].astype(y.dtype) if layer.bias else y
@@ -216,25 +216,32 @@ class GraphForward:
         """The same layers and weights, but a classifier layer gives its logits in place of probabilities."""
         return replace(self, graph=self.graph.before_softmax())
 
-    def fast(self, layer: str, *, platform: str, dtype: str = "float32") -> GraphForward:
+    def fast(
+        self, layer: str, *, platform: str, dtype: str = "float32", multiplies_bfloat16: bool = True
+    ) -> GraphForward:
         """The forward pass to `layer`, nothing above it, on the fast path of a platform ("cpu", "gpu", "tpu").
 
         It takes the weights that its `prepare` returns. With `dtype` bfloat16 an accelerator holds kernels and
         activations in bfloat16; a CPU, which is no faster at that, takes bfloat16 operands for its larger matrix
-        products only. Both add up in float32.
+        products only, or where it does not multiply bfloat16 numbers, float32 operands rounded to such. All add up in
+        float32.
         """
-        graph = Graph(tuple(self.graph.path_to(layer)))
-        return replace(self, graph=graph, path="cpu" if platform == "cpu" else "plain", dtype=dtype)
+        path: Path = "plain"
+        if platform == "cpu":
+            path = "rounded" if dtype == "bfloat16" and not multiplies_bfloat16 else "cpu"
+        return replace(self, graph=Graph(tuple(self.graph.path_to(layer))), path=path, dtype=dtype)
 
     def prepare(self, weights: Weights) -> Weights:
         """From the model's weights those that are needed here, and what is computed from them once."""
         prepared = {name: dict(weights[name]) for name in self.graph.weight_shapes()}
         for row in self.graph.layers:
-            if row.kind == "conv" and self.path == "cpu":
+            if row.kind == "conv" and self.path != "plain":
                 kernel = prepared[row.name]["kernel"]
-                operand = self.dtype if cpu.takes_bfloat16(kernel.shape) else "float32"
-                prepared[row.name]["kernel"] = kernel.astype(operand)
-                prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride).astype(operand)
+                if self.dtype == "bfloat16" and cpu.takes_bfloat16(kernel.shape):
+                    rounded = self.path == "rounded"
+                    kernel = cpu.to_bfloat16_numbers(kernel) if rounded else kernel.astype("bfloat16")
+                prepared[row.name]["kernel"] = kernel
+                prepared[row.name]["gradient_kernel"] = cpu.gradient_kernel(kernel, stride=row.stride)
             elif row.kind in ("conv", "depthwise_conv", "dense", "dense_softmax") and self.path == "plain":
                 prepared[row.name]["kernel"] = prepared[row.name]["kernel"].astype(self.dtype)
         return prepared
@@ -258,7 +265,7 @@ class GraphForward:
 
     @property
     def _activation_dtype(self) -> str:
-        return "float32" if self.path == "cpu" else self.dtype
+        return self.dtype if self.path == "plain" else "float32"
 
 
 @lru_cache(maxsize=64)

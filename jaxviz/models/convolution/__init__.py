@@ -1,9 +1,10 @@
 """How convolutions and pools, and with them their input gradients, are computed: the one place where speed is tuned.
 
-Two paths with the same functions and signatures:
+Three paths with the same functions and signatures:
 
     plain   `lax` convolutions and autodiff: a GPU's or TPU's fast path; differentiable in everything
     cpu     hand-written input gradients that XLA:CPU runs fast inside a loop; no weight gradients
+    rounded the same for bfloat16 on a CPU that multiplies only float32
 
 `GraphForward.fast` (models/layers.py) chooses one. Images are (batch, height, width, channels), kernels
 (height, width, in, out), depthwise ones (height, width, channels). Depthwise convolutions are shifted
@@ -14,6 +15,6 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from jaxviz.models.convolution import cpu, plain
+from jaxviz.models.convolution import cpu, plain, rounded
 
-PATHS: dict[str, ModuleType] = {"plain": plain, "cpu": cpu}
+PATHS: dict[str, ModuleType] = {"plain": plain, "cpu": cpu, "rounded": rounded}

@@ -49,6 +49,11 @@ def gradient_kernel(
     return flipped.transpose(1, 2, 0, 3).reshape(1, taps_w, channels_out, taps_h * depth)
 
 
+def to_bfloat16_numbers(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Each number rounded to the nearest that bfloat16 has, still float32."""
+    return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+
+
 def takes_bfloat16(kernel: tuple[int, ...]) -> bool:
     """Whether a convolution gains from bfloat16 operands; `kernel` is its kernel's shape."""
     rows, columns, channels_in, channels_out = kernel
@@ -62,9 +67,13 @@ def conv(
     *,
     stride: int = 1,
     pads: Pads = NO_PADS,
+    rounded: bool = False,
 ) -> Float[Array, "batch height_out width_out out"]:
-    """Convolution, no bias. bfloat16 kernels take bfloat16 operands and accumulate and give float32."""
-    return _conv(stride, pads, x, kernel, gradient_kernel)
+    """Convolution, no bias. bfloat16 kernels take bfloat16 operands and accumulate and give float32.
+
+    With `rounded` the kernels are float32 numbers that bfloat16 has, and what they are multiplied with becomes such.
+    """
+    return _conv(stride, pads, rounded, x, kernel, gradient_kernel)
 
 
 def depthwise_conv(
@@ -85,23 +94,23 @@ def max_pool(
     return x[:, ::stride, ::stride] if kernel == 1 else _max_pool(kernel, stride, x)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _conv(stride: int, pads: Pads, x: Array, kernel: Array, for_gradient: Array) -> Array:  # noqa: ARG001
-    return _product(x, kernel, stride, pads)
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _conv(stride: int, pads: Pads, rounded: bool, x: Array, kernel: Array, for_gradient: Array) -> Array:  # noqa: ARG001
+    return _product(x, kernel, stride, pads, rounded)
 
 
-def _conv_forward(stride: int, pads: Pads, x: Any, kernel: Any, for_gradient: Any) -> tuple[Array, Any]:
+def _conv_forward(stride: int, pads: Pads, rounded: bool, x: Any, kernel: Any, for_gradient: Any) -> tuple[Array, Any]:
     _refuse_weight_gradient(kernel, for_gradient)
-    return _product(x.value, kernel.value, stride, pads), (x.value, for_gradient.value)
+    return _product(x.value, kernel.value, stride, pads, rounded), (x.value, for_gradient.value)
 
 
-def _conv_backward(stride: int, pads: Pads, residuals: Any, gradient: Array) -> tuple[Array, None, None]:
+def _conv_backward(stride: int, pads: Pads, rounded: bool, residuals: Any, gradient: Array) -> tuple[Array, None, None]:
     x, for_gradient = residuals  # x for its shape only: XLA does not keep it
     depth = stride * stride * x.shape[3]
     taps_h = for_gradient.shape[3] // depth if depth <= NARROW else for_gradient.shape[0]
     taps_w = for_gradient.shape[1]
     around, skipped = _around(gradient, x, stride, pads, (taps_h, taps_w))
-    phases = _product(gradient, for_gradient, 1, around)
+    phases = _product(gradient, for_gradient, 1, around, rounded)
     if depth <= NARROW:
         height = phases.shape[1] - taps_h + 1
         phases = reduce(jnp.add, [phases[:, i : i + height, :, i * depth : (i + 1) * depth] for i in range(taps_h)])
@@ -111,8 +120,10 @@ def _conv_backward(stride: int, pads: Pads, residuals: Any, gradient: Array) -> 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 
-def _product(x: Array, kernel: Array, stride: int, pads: Pads) -> Array:
+def _product(x: Array, kernel: Array, stride: int, pads: Pads, rounded: bool) -> Array:
     rows, columns, channels_in, channels_out = kernel.shape
+    if rounded:
+        x = to_bfloat16_numbers(x)
     if (rows, columns) != (1, 1) and kernel.dtype == jnp.float32:
         return plain.conv(x, kernel, stride=stride, pads=pads)
     padded = zero_pad(x.astype(kernel.dtype), pads)
