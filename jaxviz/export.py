@@ -19,6 +19,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def _write_sprite(layer: LayerPictures, folder: Path, tile_px: int | None) -> li
     pictures = (_read_alike(tile, shape) for tile in layer.tiles)
     files, entries = [], []
     for number, sheet in enumerate(sheets(pictures, len(layer.tiles), tile_px=tile_px)):
-        file = folder / (SPRITE if number == 0 else f"sprite-{number + 1}.webp")
+        file = _sheet_file(folder, number)
         write_atomically(file, webp_bytes(sheet.pixels))
         files.append(file)
         entries.append(_entry(file, sheet, layer))
@@ -165,8 +166,14 @@ def _write_sprite(layer: LayerPictures, folder: Path, tile_px: int | None) -> li
         "tile": {"height": sheet.tile[0], "width": sheet.tile[1]},
         "sheets": entries,
     }
-    write_atomically(folder / INDEX, (json.dumps(index) + "\n").encode())  # last: it names whole sheets
+    write_atomically(folder / INDEX, (json.dumps(index) + "\n").encode())  # after the sheets, which are whole now
+    for left_over in takewhile(Path.exists, (_sheet_file(folder, number) for number in count(len(files)))):
+        left_over.unlink()  # of an export with more sheets
     return [*files, folder / INDEX]
+
+
+def _sheet_file(folder: Path, number: int) -> Path:
+    return folder / (SPRITE if number == 0 else f"sprite-{number + 1}.webp")
 
 
 def _entry(file: Path, sheet: Sheet, layer: LayerPictures) -> dict[str, Any]:

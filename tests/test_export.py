@@ -125,6 +125,15 @@ def test_layer_too_large_for_one_sheet_gets_more(folder: Path, monkeypatch: pyte
     assert all((path / sheet["file"]).is_file() for sheet in index["sheets"])
 
 
+def test_sheets_of_a_larger_export_do_not_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sprites.sheets, "__kwdefaults__", {"tile_px": None, "largest_px": SIDE_PX})
+        sprite_of(folder)
+    index, path = sprite_of(folder, "--overwrite")
+    assert [sheet["file"] for sheet in index["sheets"]] == ["sprite.webp"]
+    assert [file.name for file in path.glob("sprite*.webp")] == ["sprite.webp"]
+
+
 # Files and folders
 
 
