@@ -52,6 +52,13 @@ def test_precision_names_a_cpu_that_does_not_multiply_bfloat16() -> None:
     assert words.startswith("float32; operands of 1x1 and wide convolutions rounded to bfloat16")
 
 
+@pytest.mark.parametrize("has_products", [True, False])
+def test_dot_rate_of_bfloat16_is_of_what_a_render_multiplies(monkeypatch: pytest.MonkeyPatch, has_products: bool) -> None:
+    monkeypatch.setattr(dot, "multiplies_bfloat16", lambda: has_products)
+    assert dot.operands("bfloat16") == ("bfloat16" if has_products else "float32")
+    assert dot.operands("float32") == "float32"
+
+
 def test_peak_memory_is_that_of_the_fullest_device() -> None:
     devices = [Device(memory_stats=lambda n=n: {"peak_bytes_in_use": n * 2**20}) for n in (3, 7, 5)]
     assert machine.peak_memory(devices) == (7.0, "device")
