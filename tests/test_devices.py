@@ -69,7 +69,8 @@ def test_pictures_do_not_depend_on_the_number_of_devices(one_device, devices):
     assert hashes == one_device[1]
 
 
-@pytest.mark.parametrize(("threads", "used"), [(2, 1), pytest.param(4, 2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("threads", "used"), [(2, 1), (4, 2)])
 def test_long_work_on_two_devices_is_that_of_one(threads, used):
     """Two devices on two threads would spoil pictures 0 and 4; the rule takes one of them, or asks for threads."""
     expected = rendered(1, threads=threads, **LONG)
