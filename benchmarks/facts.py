@@ -1,7 +1,7 @@
 """Measures what the race does not: `python -m benchmarks.facts [NAME ...]`; README.md beside this file says what.
 
     main -> run: fact by fact, each in processes of its own (measure/) -> summary.summarise: figures and verdicts
-         -> one JSON file per run, in benchmarks/facts/ if it is whole, else in out/facts/
+         -> one JSON file per run, in benchmarks/facts/, or with other settings in out/facts/
 
 A fact that fails is recorded with the reason, and the others go on. The folder benchmarks/facts/ holds results only;
 it has no __init__.py, so the name `benchmarks.facts` is this file's.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
-from benchmarks.measure import FACTS, WHOLE, summary
+from benchmarks.measure import FACTS, USUAL, summary
 from benchmarks.measure.bench import Bench
 from benchmarks.measure.settings import QUICK, RESULTS, TRIALS, Settings
 from benchmarks.race import BUSY_LOAD, EXIT_DOUBTFUL, EXIT_REFUSED, write
@@ -31,7 +31,7 @@ EXIT_BROKEN = EXIT_DOUBTFUL
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code: 0 done, 1 a claim does not hold or something cannot be trusted, 2 refused."""
     options = _options(arguments)
-    names = tuple(name for name in FACTS if name in (options.names or WHOLE))  # in their own order, once each
+    names = tuple(name for name in FACTS if name in (options.names or USUAL))  # in their own order, once each
     settings = QUICK if options.quick else Settings()
     load = machine.load_average()
     if load > BUSY_LOAD and not options.force:
@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return EXIT_REFUSED
     result = run(names, settings, forced=load > BUSY_LOAD)
-    whole = settings == Settings() and names == WHOLE
-    path = write(result, options.out or (RESULTS if whole else TRIALS))
+    path = write(result, options.out or (RESULTS if settings == Settings() else TRIALS))
     _say(f"wrote {path}")
     print(summary.as_text(result))
     doubts, broken = summary.problems(result), summary.broken(result)
@@ -90,10 +89,10 @@ def run(names: Sequence[str], settings: Settings, *, forced: bool = False) -> di
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.facts", description="measures what the race does not")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: {' '.join(WHOLE)}; also: devices")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(FACTS)}; default: {' '.join(USUAL)}")
     parser.add_argument("--quick", action="store_true", help="a smoke run: 64 px, 2 steps, 4 filters; nothing is true")
     parser.add_argument("--force", action="store_true", help="measure although the machine is busy")
-    parser.add_argument("--out", type=Path, help="folder; default benchmarks/facts for whole runs, else out/facts")
+    parser.add_argument("--out", type=Path, help="folder; default benchmarks/facts, for --quick out/facts")
     options = parser.parse_args(arguments)
     for name in options.names:
         if name not in FACTS:

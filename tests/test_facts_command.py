@@ -23,7 +23,7 @@ from helpers_facts import (  # noqa: E402
 from benchmarks import facts, machine, pictures, report  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     FACTS,
-    WHOLE,
+    USUAL,
     batch,
     drift,
     summary,
@@ -77,12 +77,11 @@ def written(monkeypatch):
     ("arguments", "settings", "folder"),
     [
         ([], Settings(), RESULTS),
-        (list(WHOLE), Settings(), RESULTS),
-        (["batch"], Settings(), TRIALS),
+        (["batch", "writing"], Settings(), RESULTS),
         (["--quick"], QUICK, TRIALS),
     ],
 )
-def test_only_whole_runs_are_results(written, arguments, settings, folder):
+def test_only_runs_with_the_usual_settings_are_results(written, arguments, settings, folder):
     assert facts.main(arguments) == 0
     assert written == [[settings, folder]]
 
@@ -107,7 +106,7 @@ def test_failing_fact_does_not_stop_the_others(monkeypatch):
 
 
 def test_block_holds_every_row_and_verdict(made_up):
-    text = block(made_up, "a.json")
+    text = block(dict.fromkeys(FACTS, (made_up, "a.json")))
     for name, entry in made_up["facts"].items():
         for row in FACTS[name].table(entry["figures"]):
             assert f"| {' | '.join(row)} |" in text
@@ -115,14 +114,25 @@ def test_block_holds_every_row_and_verdict(made_up):
             assert summary.claim_text(claim)[1:] in text
 
 
-def test_block_is_deterministic_and_names_its_source(made_up):
-    text = block(json.loads(json.dumps(made_up)), "a.json")
-    assert text == block(copy.deepcopy(made_up), "a.json")
-    assert "[a.json](facts/a.json)" in text
+def test_block_is_deterministic_and_names_each_source(made_up):
+    found = {"drift": (made_up, "a.json"), "batch": (copy.deepcopy(made_up), "b.json")}
+    text = block(found)
+    assert text == block({name: (json.loads(json.dumps(result)), file) for name, (result, file) in found.items()})
+    drift_section, batch_section = text.split("### ")[1:]
+    assert "[a.json](facts/a.json)" in drift_section
+    assert "[b.json](facts/b.json)" in batch_section
 
 
 def test_block_says_what_failed():
-    assert "\nFailed: renderer ended with exit code 1:\n" in block(failed_result(), "a.json")
+    assert "\nFailed: renderer ended with exit code 1:\n" in block({"drift": (failed_result(), "a.json")})
+
+
+def test_newest_result_of_a_fact_is_the_last_that_has_it(tmp_path):
+    having = {"2026-01.json": ["drift", "batch"], "2026-02.json": ["batch"], "2026-03.json": ["memory"]}
+    for file, names in having.items():
+        (tmp_path / file).write_text(json.dumps({"facts": {name: {} for name in names}}))
+    found = {name: newest(name, tmp_path) for name in ("drift", "batch", "start")}
+    assert found == {"drift": tmp_path / "2026-01.json", "batch": tmp_path / "2026-02.json", "start": None}
 
 
 def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
@@ -133,7 +143,7 @@ def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(report, "FACTS_README", readme)
     monkeypatch.setattr(report, "newest", lambda *_: None)
-    monkeypatch.setattr(report.facts_settings, "newest", lambda: None)
+    monkeypatch.setattr(report.facts_settings, "newest", lambda _: None)
     assert report.main(["--check"]) == 1
     assert report.main([]) == 0
     assert report.main(["--check"]) == 0
@@ -146,9 +156,9 @@ def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
 
 
 def test_readme_holds_the_newest_facts():
-    path = newest()
+    paths = {name: path for name in FACTS if (path := newest(name)) is not None}
     shown = report.FACTS_README.read_text().split(report.FACTS_BEGIN)[1].split(report.FACTS_END)[0].strip()
-    assert shown == (NOTHING_YET if path is None else block(json.loads(path.read_text()), path.name))
+    assert shown == block({name: (json.loads(path.read_text()), path.name) for name, path in paths.items()})
 
 
 @pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.name)
@@ -156,7 +166,5 @@ def test_facts_file_can_be_trusted(path):
     assert summary.problems(json.loads(path.read_text())) == []
 
 
-def test_newest_facts_are_all_of_them():
-    if not RESULT_FILES:
-        pytest.skip("there is no facts file yet: python -m benchmarks.facts")
-    assert list(json.loads(newest().read_text())["facts"]) == list(WHOLE)
+def test_usual_facts_are_recorded():
+    assert [name for name in USUAL if newest(name) is None] == []

@@ -19,5 +19,5 @@ FACTS: dict[str, Fact] = {
     "presets": presets.FACT,
     "writing": writing.FACT,
 }
-# A whole run, which stays what it was. `devices` is for deciding a default and takes long; the others came later.
-WHOLE = tuple(name for name in FACTS if name not in ("devices", "presets", "writing"))
+# What is measured unless names are given: `devices` is for deciding a default and takes long.
+USUAL = tuple(name for name in FACTS if name not in ("devices", "presets", "writing"))
