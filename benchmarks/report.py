@@ -20,9 +20,10 @@ from typing import Any
 
 from benchmarks import pictures
 from benchmarks.chart import seconds_text, svg
+from benchmarks.measure import FACTS
 from benchmarks.measure import block as facts
 from benchmarks.measure import settings as facts_settings
-from benchmarks.settings import BASELINES, RESULTS, ROOT
+from benchmarks.settings import BASELINES, REFERENCE, RESULTS, ROOT
 
 BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
 README = ROOT / "README.md"
@@ -31,6 +32,7 @@ FACTS_BEGIN, FACTS_END = "<!-- facts:begin -->", "<!-- facts:end -->"
 PICTURES_BEGIN, PICTURES_END = "<!-- pictures:begin -->", "<!-- pictures:end -->"
 FACTS_README = ROOT / "benchmarks" / "README.md"
 COMMAND = "python -m benchmarks.report"
+OURS = ("jaxviz_float32", "jaxviz_bfloat16")
 
 LABELS = {
     "keras": "Keras on TensorFlow, as its example is published",
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         wanted = _of_the_race(options.result or newest())
-        wanted |= _of_the_rest(facts_settings.newest(), newest(pictures.RESULTS))
+        wanted |= _of_the_rest(_newest_facts(), newest(pictures.RESULTS))
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
@@ -75,13 +77,19 @@ def _of_the_race(path: Path | None) -> dict[Path, str]:
         print(f"no result in {RESULTS.relative_to(ROOT)} yet; run: python -m benchmarks.race", file=sys.stderr)
         return {}
     result = json.loads(path.read_text())
-    return {README: with_block(README.read_text(), block(result, path.name)), CHART: svg(result)}
+    text = "\n".join([block(result, path.name), *_elsewhere(result, path.parent)])
+    return {README: with_block(README.read_text(), text), CHART: svg(result)}
 
 
-def _of_the_rest(of_facts: Path | None, of_pictures: Path | None) -> dict[Path, str]:
+def _newest_facts() -> dict[str, tuple[dict[str, Any], str]]:
+    """Every fact that has been recorded, with its newest result and that result's file name."""
+    found = {name: facts_settings.newest(name) for name in FACTS}
+    return {name: (json.loads(path.read_text()), path.name) for name, path in found.items() if path is not None}
+
+
+def _of_the_rest(of_facts: dict[str, tuple[dict[str, Any], str]], of_pictures: Path | None) -> dict[Path, str]:
     """The README beside this file; it says so where there is no result."""
-    text = facts.NOTHING_YET if of_facts is None else facts.block(json.loads(of_facts.read_text()), of_facts.name)
-    readme = with_block(FACTS_README.read_text(), text, FACTS_BEGIN, FACTS_END)
+    readme = with_block(FACTS_README.read_text(), facts.block(of_facts), FACTS_BEGIN, FACTS_END)
     text = pictures.NOTHING_YET
     if of_pictures is not None:
         text = pictures.block(json.loads(of_pictures.read_text()), of_pictures.name)
@@ -216,6 +224,29 @@ def _absent(result: dict[str, Any]) -> list[str]:
         for name, about in result["contestants"].items()
         if not about["available"]
     ]
+
+
+def _elsewhere(result: dict[str, Any], folder: Path) -> list[str]:
+    """A line for each other CPU: what its newest race says of jaxviz."""
+    newest_on: dict[str, tuple[dict[str, Any], str]] = {}
+    for path in sorted(folder.glob("*.json")):  # the newest last
+        other = json.loads(path.read_text())
+        newest_on[other["hardware"]["cpu"]] = other, path.name
+    lines = []
+    for cpu, (other, source) in newest_on.items():
+        if cpu != result["hardware"]["cpu"]:
+            speeds = _and([f"{name.split('_')[1]} {_speeds(other, name)}" for name in OURS])
+            day, commit = datetime.fromisoformat(other["started"]).date(), (other["git"]["hash"] or "unknown")[:7]
+            lines.append(
+                f"\nOn {other['hardware']['cores']} cores of {cpu}, {day}, commit {commit}: **jaxviz** {speeds} as "
+                f"fast as Keras in these layers; [{source}](benchmarks/results/{source})."
+            )
+    return lines
+
+
+def _speeds(result: dict[str, Any], name: str) -> str:
+    entries = [layer["contestants"].get(name) for layer in result["layers"].values()]
+    return ", ".join(f"{entry['times_as_fast_as'][REFERENCE]:.2f}x" if entry else "failed" for entry in entries)
 
 
 def _and(words: list[str], last: str = "and") -> str:

@@ -304,6 +304,23 @@ def test_chart_has_a_bar_for_each_contestant_and_layer(made_up):
     assert len(bars) == sum(len(layer["contestants"]) for layer in made_up["layers"].values())
 
 
+def test_races_on_other_cpus_get_a_line(made_up, monkeypatch, tmp_path):
+    """Of each other CPU the newest, and none of this one's own."""
+    monkeypatch.setattr(report, "README", tmp_path / "README.md")
+    report.README.write_text(f"{report.BEGIN}\n{report.END}\n")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "CHART", tmp_path / "race.svg")
+    files = {"1.json": "Older", "2.json": "Other", "3.json": "Other", "4.json": made_up["hardware"]["cpu"]}
+    for name, cpu in files.items():
+        (tmp_path / name).write_text(json.dumps(made_up | {"hardware": made_up["hardware"] | {"cpu": cpu}}))
+    (text,) = [text for file, text in report._of_the_race(tmp_path / "4.json").items() if file == report.README]
+    ours = [layer["contestants"]["jaxviz_float32"] for layer in made_up["layers"].values()]
+    lines = [line for line in text.splitlines() if line.startswith("On ")]
+    assert [line.split("](")[1] for line in lines] == ["benchmarks/results/1.json).", "benchmarks/results/3.json)."]
+    ratios = ", ".join(f"{entry['times_as_fast_as']['keras']:.2f}x" for entry in ours)
+    assert all(f"float32 {ratios} and" in line for line in lines)
+
+
 def test_block_replaces_what_was_between_the_markers():
     readme = f"above\n{report.BEGIN}\nold\n{report.END}\nbelow\n"
     once = report.with_block(readme, "new")
