@@ -53,7 +53,9 @@ def test_precision_names_a_cpu_that_does_not_multiply_bfloat16() -> None:
 
 
 @pytest.mark.parametrize("has_products", [True, False])
-def test_dot_rate_of_bfloat16_is_of_what_a_render_multiplies(monkeypatch: pytest.MonkeyPatch, has_products: bool) -> None:
+def test_dot_rate_of_bfloat16_is_of_what_a_render_multiplies(
+    monkeypatch: pytest.MonkeyPatch, has_products: bool
+) -> None:
     monkeypatch.setattr(dot, "multiplies_bfloat16", lambda: has_products)
     assert dot.operands("bfloat16") == ("bfloat16" if has_products else "float32")
     assert dot.operands("float32") == "float32"

@@ -66,7 +66,12 @@ ROWS = [
         "jaxviz.models.random_weights",
     },
     {"jaxviz.models.redirect", "jaxviz.algebra", "jaxviz.resampling"},
-    {"jaxviz.models.convolution", "jaxviz.models.convolution.cpu", "jaxviz.models.convolution.plain"},
+    {
+        "jaxviz.models.convolution",
+        "jaxviz.models.convolution.cpu",
+        "jaxviz.models.convolution.plain",
+        "jaxviz.models.convolution.rounded",
+    },
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
     {"jaxviz.devices", "jaxviz.natural_images"},

@@ -16,7 +16,7 @@ import typer
 from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
 
-RESEND_AFTER_S = 0.01
+RESEND_AFTER_S = 0.2  # enough for a busy machine to leave the callback: what arrives before that is lost too
 LEFT_OUT_SHOWN = 5
 
 
