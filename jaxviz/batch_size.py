@@ -18,7 +18,7 @@ import jax
 log = logging.getLogger("jaxviz")
 
 ACCELERATOR = 64
-CPU, CPU_LARGE_WEIGHTS, CPU_SMALL_OPERATIONS = 2, 4, 4  # the best of a sweep, within 10 %: benchmarks/README.md
+CPU, CPU_LARGE_WEIGHTS, CPU_SMALL_OPERATIONS = 2, 4, 4  # near the best of a sweep: benchmarks/README.md
 # FLOP per byte that the operations of a forward pass read and write: 5 and more for ResNets, below 0.5 for
 # EfficientNet-Lite's layers with depthwise convolutions below them.
 SMALL_OPERATIONS = 2.0
