@@ -77,7 +77,7 @@ def _of_the_race(path: Path | None) -> dict[Path, str]:
         print(f"no result in {RESULTS.relative_to(ROOT)} yet; run: python -m benchmarks.race", file=sys.stderr)
         return {}
     result = json.loads(path.read_text())
-    text = "\n".join([block(result, path.name), *_elsewhere(result, path.parent)])
+    text = "\n".join([block(result, path.name), *_elsewhere(result)])
     return {README: with_block(README.read_text(), text), CHART: svg(result)}
 
 
@@ -226,10 +226,10 @@ def _absent(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _elsewhere(result: dict[str, Any], folder: Path) -> list[str]:
+def _elsewhere(result: dict[str, Any]) -> list[str]:
     """A line for each other CPU: what its newest race says of jaxviz."""
     newest_on: dict[str, tuple[dict[str, Any], str]] = {}
-    for path in sorted(folder.glob("*.json")):  # the newest last
+    for path in sorted(RESULTS.glob("*.json")):  # the newest last
         other = json.loads(path.read_text())
         newest_on[other["hardware"]["cpu"]] = other, path.name
     lines = []

@@ -310,6 +310,7 @@ def test_races_on_other_cpus_get_a_line(made_up, monkeypatch, tmp_path):
     report.README.write_text(f"{report.BEGIN}\n{report.END}\n")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(report, "CHART", tmp_path / "race.svg")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
     files = {"1.json": "Older", "2.json": "Other", "3.json": "Other", "4.json": made_up["hardware"]["cpu"]}
     for name, cpu in files.items():
         (tmp_path / name).write_text(json.dumps(made_up | {"hardware": made_up["hardware"] | {"cpu": cpu}}))
