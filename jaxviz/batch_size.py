@@ -4,6 +4,7 @@
 of the recipe. On a CPU a batch is fastest while its activations stay in the cache, which speaks for the smallest N
 that keeps both cores busy. Two things speak for more: weights that outgrow the cache come from memory at every step,
 once for the whole batch; and a network of many small operations (depthwise convolutions) spends its time between them.
+The newest sweep (benchmarks/README.md) bears out the first of the two, not the second, and found 1 ahead of 2 as well.
 An accelerator needs a whole layer at once to be busy; its number is a guess until somebody measures one.
 """
 
