@@ -1,11 +1,10 @@
 """Images per device and call, N: what `auto` chooses, and whether a compiled ascent fits the memory.
 
-`auto` looks at the layer and the machine, never at a clock, so that one machine always chooses the same N: it is part
-of the recipe. On a CPU a batch is fastest while its activations stay in the cache, which speaks for the smallest N
-that keeps both cores busy. Two things speak for more: weights that outgrow the cache come from memory at every step,
-once for the whole batch; and a network of many small operations (depthwise convolutions) spends its time between them.
-The newest sweep (benchmarks/README.md) bears out the first of the two, not the second, and found 1 ahead of 2 as well.
-An accelerator needs a whole layer at once to be busy; its number is a guess until somebody measures one.
+`auto` looks at the layer, the image and the machine, never at a clock, so that one machine always chooses the same N:
+it is part of the recipe. On a CPU a batch is fastest while its activations stay in the cache and yet are enough to keep
+all cores busy: it holds about as many pixels at every image size. Weights that outgrow the cache speak for more images:
+they come from memory at every step, once for the whole batch. The newest sweep is in benchmarks/README.md. An
+accelerator needs a whole layer at once to be busy; its number is a guess until somebody measures one.
 """
 
 from __future__ import annotations
@@ -19,32 +18,24 @@ import jax
 log = logging.getLogger("jaxviz")
 
 ACCELERATOR = 64
-CPU, CPU_LARGE_WEIGHTS, CPU_SMALL_OPERATIONS = 2, 4, 4  # near the best of a sweep: benchmarks/README.md
-# FLOP per byte that the operations of a forward pass read and write: 5 and more for ResNets, below 0.5 for
-# EfficientNet-Lite's layers with depthwise convolutions below them.
-SMALL_OPERATIONS = 2.0
+CPU_PIXELS = 2 * 180 * 180  # a batch's images have no more, a sweep's best or near it: benchmarks/README.md
+CPU_LARGEST = 8
+CPU_LARGE_WEIGHTS = 2  # times as many images where weights outgrow the cache
 USUAL_CACHE_BYTES = 32 * 2**20
 MEMORY_SHARE = 0.9  # of what is free: the rest is for the pictures and for everybody else
 
 
-def automatic(lowered: Any, weights: Any) -> int:
-    """N for a layer on the default device.
-
-    Args:
-        lowered: the forward pass of one image to the layer, `jax.jit(...).lower(...)`.
-        weights: the weights that it needs.
-    """
+def automatic(weights: Any, pixels: int) -> int:
+    """N on the default device for a layer that needs these weights; `pixels` are what the network sees of an image."""
     if jax.default_backend() != "cpu":
         return ACCELERATOR
-    cost = lowered.cost_analysis() or {}
-    flop, touched = cost.get("flops", 0.0), cost.get("bytes accessed", 0.0)
+    fitting = min(CPU_PIXELS // pixels, CPU_LARGEST)
+    chosen = 1 << (fitting.bit_length() - 1) if fitting else 1
+    reason = f"activations of {pixels:,} pixels an image should stay in the cache"
     weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
-    if touched and flop / touched < SMALL_OPERATIONS:
-        chosen, reason = CPU_SMALL_OPERATIONS, f"{flop / touched:.1f} FLOP per byte: many small operations"
-    elif weight_bytes > cache_bytes():
-        chosen, reason = CPU_LARGE_WEIGHTS, f"{weight_bytes / 2**20:.0f} MiB of weights do not stay in the cache"
-    else:
-        chosen, reason = CPU, "activations should stay in the cache"
+    if weight_bytes > cache_bytes():
+        chosen *= CPU_LARGE_WEIGHTS
+        reason += f", {weight_bytes / 2**20:.0f} MiB of weights do not"
     log.info("batch size %d: %s", chosen, reason)
     return chosen
 

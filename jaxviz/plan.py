@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import math
 import platform
 from dataclasses import dataclass
 from functools import partial
@@ -102,9 +103,9 @@ def plan_render(
             "weights and forward. Leave dtype at 'float32'"
         )
     chain = transforms.from_specs(config.transforms)
-    _, *seen = transforms.output_size(chain, config.size)
+    views, *seen = transforms.output_size(chain, config.size)
     _check_preprocess(model, config)
-    lowered, shape = _traced(model, forward, layer, config.size)
+    shape = activation_shape(model, forward, layer, config.size)
     chosen = check_request(layer, shape, filters, config, objective)
     if tuple(seen) != config.size:
         objective.check(activation_shape(model, forward, layer, (seen[0], seen[1])), layer)
@@ -114,7 +115,10 @@ def plan_render(
         starts = checked_images(initial_images, len(chosen) * replicas, config)
     together = replicas if objective.couples else 1
     automatic = config.batch_size == "auto"
-    per_device = batch_size.automatic(lowered(), _needed_weights(model, layer)) if automatic else int(config.batch_size)
+    if automatic:
+        per_device = batch_size.automatic(_needed_weights(model, layer), math.prod((views, *seen)))
+    else:
+        per_device = int(config.batch_size)
     images = _whole_units(per_device, together, automatic=automatic)
     recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
     if starts is not None:
@@ -152,7 +156,15 @@ def recipe_of(
 
 def activation_shape(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
     """(height, width, channels) or (channels,) of one image's activation. Raises ConfigError."""
-    return _traced(model, forward, layer, size)[1]
+    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
+    abstract = _activation.eval_shape(model.weights, image, forward=forward, layer=layer)
+    shape: tuple[int, ...] = getattr(abstract, "shape", ())
+    if len(shape) not in (2, 4) or shape[0] != 1:
+        raise ConfigError(
+            f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
+            "(batch, height, width, channels) or (batch, channels)"
+        )
+    return shape[1:]
 
 
 def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
@@ -212,20 +224,6 @@ def _check_preprocess(model: Model, config: RenderConfig) -> None:
         ) from error
     if getattr(traced, "shape", None) != image.shape:
         raise ConfigError(f"preprocess of {model.name} gives {traced} for an image of {image.shape}; keep its shape")
-
-
-def _traced(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[Any, tuple[int, ...]]:
-    """(how to lower the forward pass of one image, shape of its activation: (height, width, channels) or less)."""
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    traced = _activation.trace(model.weights, image, forward=forward, layer=layer)
-    abstract = traced.out_info
-    shape: tuple[int, ...] = getattr(abstract, "shape", ())
-    if len(shape) not in (2, 4) or shape[0] != 1:
-        raise ConfigError(
-            f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
-            "(batch, height, width, channels) or (batch, channels)"
-        )
-    return traced.lower, shape[1:]
 
 
 @partial(jax.jit, static_argnames=("forward", "layer"))

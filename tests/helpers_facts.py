@@ -107,7 +107,7 @@ def batch_raw():
         return [{**QUIET, "filters": 64, "steps": 6, "seconds": s, "compile_s": 0.0} for s in seconds]
 
     sizes = {"1": runs(6.4, 9.0, 6.0), "4": runs(7.04, 7.04, 7.04), "16": runs(12.8, 12.8, 12.8)}
-    return {"targets": [{"layer": "a_conv", "auto": 4, "runs": sizes}]}
+    return {"targets": [{"layer": "a_conv", "image_size": 180, "auto": 4, "runs": sizes}]}
 
 
 def devices_raw():

@@ -17,10 +17,6 @@ GIB = 2**30
 AUTO = RenderConfig.keras(image_size=64, crop=7, steps=2)
 
 
-def lowered(flop: float, touched: float) -> SimpleNamespace:
-    return SimpleNamespace(cost_analysis=lambda: {"flops": flop, "bytes accessed": touched})
-
-
 def program(weights: int, images: int) -> SimpleNamespace:
     """A compiled program that needs so many bytes."""
     analysis = SimpleNamespace(
@@ -30,33 +26,34 @@ def program(weights: int, images: int) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    ("flop", "weight_bytes", "expected"),
-    [
-        (5.0, 100, batch_size.CPU),
-        (5.0, 2000, batch_size.CPU_LARGE_WEIGHTS),
-        (0.3, 100, batch_size.CPU_SMALL_OPERATIONS),
-    ],
+    ("side", "expected"), [(32, 8), (64, 8), (96, 4), (128, 2), (180, 2), (181, 1), (224, 1), (512, 1)]
 )
-def test_cpu_batch_follows_work_per_byte_and_the_cache(monkeypatch, flop, weight_bytes, expected):
+def test_cpu_batch_holds_about_as_many_pixels_at_every_size(side, expected):
+    assert batch_size.automatic([], side * side) == expected
+
+
+@pytest.mark.parametrize(("weight_bytes", "expected"), [(1000, 2), (1001, 4)])
+def test_cpu_batch_is_larger_where_weights_outgrow_the_cache(monkeypatch, weight_bytes, expected):
     monkeypatch.setattr(batch_size, "cache_bytes", lambda: 1000)
-    assert batch_size.automatic(lowered(flop, 1.0), [SimpleNamespace(nbytes=weight_bytes)]) == expected
+    assert batch_size.automatic([SimpleNamespace(nbytes=weight_bytes)], 180 * 180) == expected
 
 
 def test_accelerator_gets_a_whole_layer(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert batch_size.automatic(lowered(5.0, 1.0), []) == batch_size.ACCELERATOR
+    assert batch_size.automatic([], 180 * 180) == batch_size.ACCELERATOR
 
 
 @pytest.mark.parametrize(
-    ("fixture", "layer", "expected"),
-    [
-        ("resnet", "conv2_block1_1_conv", batch_size.CPU),
-        ("resnet", "conv3_block4_out", batch_size.CPU),
-        ("lite0", "block5_2_expand_conv", batch_size.CPU_SMALL_OPERATIONS),
-    ],
+    ("layer", "expected"), [("conv2_block1_1_conv", 8), ("conv3_block4_out", 8), ("conv5_block3_3_conv", 16)]
 )
-def test_layers_of_the_sweep_get_the_batch_that_won_it(request, fixture, layer, expected):
-    assert plan_render(request.getfixturevalue(fixture), layer, None, AUTO).recipe.batch_size == expected
+def test_batch_follows_the_weights_below_a_layer(resnet, monkeypatch, layer, expected):
+    monkeypatch.setattr(batch_size, "cache_bytes", lambda: batch_size.USUAL_CACHE_BYTES)
+    assert plan_render(resnet, layer, None, AUTO).recipe.batch_size == expected
+
+
+def test_batch_counts_the_pixels_of_all_views(lite0):
+    maco = RenderConfig.from_preset("maco", batch_size="auto")
+    assert plan_render(lite0, "block1_1_depthwise_conv", None, maco).recipe.batch_size == 1
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_batch_measures_the_automatic_choice_among_the_others():
     (run,) = target["runs"][str(target["auto"])]
     assert run["filters"] % target["auto"] == 0
     assert run["compile_s"] < 0.5 * run["seconds"], "compiled during a measurement"
-    assert figures["`conv2_block1_1_conv`"]["over_best"] == 1.0
+    assert figures["`conv2_block1_1_conv`, 64 px"]["over_best"] == 1.0
 
 
 @pytest.mark.long
@@ -162,10 +162,19 @@ def test_lite0_notices_other_work():
     assert lite0.FACT.claims[1].verdict(lite0.figures(raw))["holds"] is False
 
 
-def test_batch_compares_medians_per_filter():
-    case = batch.figures(batch_raw())["`a_conv`"]
+def test_batch_shows_medians_per_filter():
+    case = batch.figures(batch_raw())["`a_conv`, 180 px"]
     assert case["s_per_filter"] == {"1": 0.1, "4": 0.11, "16": 0.2}
     assert (case["auto"], case["best"], case["over_best"]) == (4, 1, 1.1)
+
+
+def test_batch_compares_within_rounds_on_a_machine_that_drifts():
+    raw = batch_raw()
+    runs = raw["targets"][0]["runs"]
+    for run_1, run_4, seconds in zip(runs["1"], runs["4"], (6.0, 12.0, 18.0), strict=True):
+        run_1["seconds"], run_4["seconds"] = seconds, 1.05 * seconds
+    runs["4"][2]["seconds"] = 9.0
+    assert batch.figures(raw)["`a_conv`, 180 px"]["over_best"] == 1.05
 
 
 @pytest.mark.parametrize(("seconds", "holds"), [(7.04, True), (7.05, False)])
@@ -271,7 +280,7 @@ def test_made_up_result_has_no_problems_and_survives_json(made_up):
 
 
 def edit_figure(result):
-    result["facts"]["batch"]["figures"]["`a_conv`"]["over_best"] = 1.0
+    result["facts"]["batch"]["figures"]["`a_conv`, 180 px"]["over_best"] = 1.0
 
 
 def edit_verdict(result):

@@ -162,8 +162,10 @@ def test_readme_holds_the_newest_facts():
 
 
 @pytest.mark.parametrize("path", RESULT_FILES, ids=lambda path: path.name)
-def test_facts_file_can_be_trusted(path):
-    assert summary.problems(json.loads(path.read_text())) == []
+def test_facts_that_are_shown_can_be_trusted(path):
+    result = json.loads(path.read_text())
+    shown = {name: entry for name, entry in result["facts"].items() if newest(name) == path}  # others: their commit's
+    assert summary.problems(result | {"facts": shown}) == []
 
 
 def test_usual_facts_are_recorded():

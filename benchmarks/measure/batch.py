@@ -1,51 +1,65 @@
-"""Whether `auto` chooses a good batch size N: its time per filter against those of a sweep."""
+"""Whether `auto` chooses a good batch size N: its time per filter against those of a sweep, in small and large images.
+
+N are compared within each round, which sees one state of the machine, and the median over the rounds is taken of the
+ratio: a machine whose speed drifts by more than the N differ says nothing through medians of seconds.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import median, six_digits
+from benchmarks.measure.numbers import median
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
+    from benchmarks.measure.settings import Target
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """A process for every target; all N are compiled and warmed up in it, then interleaved rounds over all N."""
+    """A process for every target and size: all N compiled and warmed up in it, then interleaved rounds over them."""
     settings = bench.settings
-    found = []
-    for target in settings.targets:
-        with bench.renderer("batch") as renderer:
-            chosen = renderer.render(target, 1, steps=target.few_steps, batch_size="auto")["batch_size"]
-            sizes = sorted({*settings.sweep, chosen})
-            for size in sizes:
-                renderer.render(target, size, steps=target.few_steps, batch_size=size)
-            runs: dict[str, list[dict[str, Any]]] = {str(size): [] for size in sizes}
-            for _ in range(settings.rounds):
-                for size in sizes:
-                    filters = max(1, settings.filters // size) * size  # full calls only
-                    answer = renderer.render(target, filters, steps=target.few_steps, batch_size=size)
-                    kept = ("filters", "steps", "seconds", "compile_s", "own_cpu_s", "others_cpu_s")
-                    runs[str(size)].append({name: answer[name] for name in kept})
-        found.append({"layer": target.layer, "auto": chosen, "runs": runs})
-    return {"targets": found}
+    return {
+        "targets": [_measure(bench, target, size) for size in settings.batch_image_sizes for target in settings.targets]
+    }
+
+
+def _measure(bench: Bench, target: Target, size: int) -> dict[str, Any]:
+    settings = bench.settings
+    runs: dict[str, list[dict[str, Any]]] = {}
+    with bench.renderer("batch") as renderer:
+
+        def rendered(filters: int, batch_size: int | str) -> dict[str, Any]:
+            numbers = {"steps": target.few_steps, "image_size": size, "crop": settings.crop_of(size)}
+            return renderer.render(target, filters, batch_size=batch_size, **numbers)
+
+        chosen = rendered(1, "auto")["batch_size"]
+        sweep = sorted({*settings.sweep, chosen})
+        for batch_size in sweep:
+            rendered(batch_size, batch_size)
+        for _ in range(settings.rounds):
+            for batch_size in sweep:
+                filters = max(1, settings.batch_filters // batch_size) * batch_size  # full calls only
+                answer = rendered(filters, batch_size)
+                kept = ("filters", "steps", "seconds", "compile_s", "own_cpu_s", "others_cpu_s")
+                runs.setdefault(str(batch_size), []).append({name: answer[name] for name in kept})
+    return {"layer": target.layer, "image_size": size, "auto": chosen, "runs": runs}
 
 
 def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Medians per filter."""
+    """Seconds per filter, medians; `over_best` is the largest median, over N, of auto's time over theirs."""
     cases: dict[str, dict[str, Any]] = {}
     for target in raw["targets"]:
-        per_filter = {
-            size: median([run["seconds"] / run["filters"] for run in runs]) for size, runs in target["runs"].items()
-        }
-        best = min(per_filter, key=lambda size: per_filter[size])
-        cases[f"`{target['layer']}`"] = {
+        rounds = {size: [run["seconds"] / run["filters"] for run in runs] for size, runs in target["runs"].items()}
+        ours = rounds[str(target["auto"])]
+        over = {size: median([a / b for a, b in zip(ours, theirs, strict=True)]) for size, theirs in rounds.items()}
+        best = max(over, key=lambda size: over[size])
+        cases[f"`{target['layer']}`, {target['image_size']} px"] = {
             "steps": next(iter(target["runs"].values()))[0]["steps"],
-            "s_per_filter": per_filter,
+            "s_per_filter": {size: median(seconds) for size, seconds in rounds.items()},
             "auto": target["auto"],
             "best": int(best),
-            "over_best": six_digits(per_filter[str(target["auto"])] / per_filter[best]),
+            "over_best": over[best],
         }
     return cases
 
@@ -56,9 +70,9 @@ def _sweep(per_filter: dict[str, float]) -> str:
 
 FACT = Fact(
     title="The automatic batch size",
-    work="{filters} filters, {size} px, float32, one device; medians of {rounds} interleaved rounds over all N in one "
-    "process",
-    cases="layer",
+    work="{batch_filters} filters, float32, one device; medians of {rounds} interleaved rounds over all N in one "
+    "process, of times and of the ratio of two N in a round",
+    cases="layer, image",
     columns=(
         Column("steps", "steps", "d"),
         Column("ms per filter, N: ms", "s_per_filter", _sweep),

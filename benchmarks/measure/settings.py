@@ -43,7 +43,8 @@ class Settings:
         memory: whose memory; memory_counts of its filters, with memory_steps.
         start: whose start.
         lite0: jaxviz against plain JAX at lite0_batches images a call; slow_after_s as in the race.
-        sweep: the N that `auto` is compared with.
+        batch_image_sizes, batch_filters, sweep: the sides of images and the filters of batch, and the N that `auto` is
+            compared with.
         devices_filters: fewer than `filters`, with all steps, because pictures are compared.
         presets, presets_size: whose cost in both presets, of images of that size.
         writing_rounds: of writing the layer of `start`.
@@ -63,7 +64,9 @@ class Settings:
     lite0: Target = LITE0
     lite0_batches: tuple[int, ...] = (16, 4)
     slow_after_s: float = 60.0
-    sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
+    batch_image_sizes: tuple[int, ...] = (180, 96)
+    batch_filters: int = 32
+    sweep: tuple[int, ...] = (1, 2, 4, 8)
     devices_filters: int = 32
     presets: tuple[Target, ...] = PRESET_TARGETS
     presets_size: int = 224
@@ -73,7 +76,12 @@ class Settings:
     @property
     def crop(self) -> int:
         """The preset's, or what a small image allows."""
-        return min(25, (self.size - 1) // 2)
+        return self.crop_of(self.size)
+
+    @staticmethod
+    def crop_of(size: int) -> int:
+        """The same for images of another size."""
+        return min(25, (size - 1) // 2)
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values."""
@@ -94,6 +102,8 @@ QUICK = Settings(
     memory_counts=(2, 4),
     memory_steps=1,
     lite0_batches=(4, 2),
+    batch_image_sizes=(64,),
+    batch_filters=4,
     sweep=(1, 2),
     devices_filters=4,
     presets=PRESET_TARGETS[:1],
