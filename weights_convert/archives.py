@@ -40,7 +40,9 @@ def read_member(archive: zipfile.ZipFile, name: str, *, max_bytes: int, origin: 
     try:
         size = archive.getinfo(name).file_size
     except KeyError:
-        raise WeightsError(f"weights file {origin} has no member {name!r}; it was not saved whole") from None
+        raise WeightsError(
+            f"weights file {origin} has no member {name!r}, it was not saved whole. Save or copy it again"
+        ) from None
     if size > max_bytes:
         raise WeightsError(f"weights file {origin} is refused: {name!r} claims {size} bytes, at most {max_bytes} fit")
     return archive.read(name)

@@ -100,7 +100,7 @@ def _format(path: Path, origin: str) -> Format:
         return "safetensors"
     raise WeightsError(
         f"weights file {origin} is of no known kind (it starts with {start[:8]!r}). "
-        f"Known are {', '.join(FORMAT_NAMES.values())}"
+        f"Give one of: {', '.join(FORMAT_NAMES.values())}"
     )
 
 
@@ -112,7 +112,7 @@ def _zip_format(archive: zipfile.ZipFile, origin: str) -> Format:
         return "torch"
     raise WeightsError(
         f"weights file {origin} is a zip file, but neither a .keras file (no {ZIP_MEMBER!r}) nor a PyTorch "
-        "checkpoint (no 'data.pkl')"
+        "checkpoint (no 'data.pkl'). Give one of them"
     )
 
 
@@ -122,7 +122,7 @@ def _refuse_unsuited(kind: Format, model_name: str, origin: str) -> None:
     if kind not in suited:
         raise WeightsError(
             f"weights file {origin} is {FORMAT_NAMES[kind]}; MODEL {model_name} is read from "
-            f"{' or '.join(FORMAT_NAMES[one] for one in suited)}"
+            f"{' or '.join(FORMAT_NAMES[one] for one in suited)}. Give such a file, or the MODEL that it is of"
         )
 
 
