@@ -171,7 +171,7 @@ def test_automatic_batch_size_is_that_of_the_pictures_there(tiny: None, tmp_path
 def test_automatic_batch_size_is_chosen_anew_with_overwrite(tiny: None, tmp_path: Path) -> None:
     run(*RENDER_TINY, "--filters", "0-1", "--batch-size", "3", "--out", tmp_path)
     answer = json.loads(run(*RENDER_TINY, "--filters", "0-1", "--out", tmp_path, "--json", "--overwrite").out)
-    assert answer["batch_size"] == batch_size.CPU
+    assert answer["batch_size"] == batch_size.CPU_LARGEST
 
 
 # Out of memory
@@ -189,7 +189,7 @@ def test_layer_that_runs_out_of_memory_starts_again_with_a_smaller_batch_and_say
     ran = run(*RENDER_TINY, "--filters", "0-2", "--out", tmp_path, "--json")
     assert ran.code == 0
     assert json.loads(ran.out)["batch_size"] == 1
-    assert f"a batch of {batch_size.CPU} does not fit" in ran.err
+    assert f"a batch of {batch_size.CPU_LARGEST} does not fit" in ran.err
     assert "starting the layer again with 1" in ran.err
     assert {read_saved(folder_of(tmp_path) / f"000{index}.png").recipe.batch_size for index in range(3)} == {1}
 
@@ -214,5 +214,6 @@ def test_batch_size_that_was_asked_for_is_never_changed(
 
 
 def test_verbose_says_why_a_batch_size_was_chosen(tiny: None, tmp_path: Path) -> None:
-    assert "batch size 2: " in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "a", "--verbose").err
-    assert "batch size 2: " not in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "b").err
+    chosen = f"batch size {batch_size.CPU_LARGEST}: "
+    assert chosen in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "a", "--verbose").err
+    assert chosen not in run(*RENDER_TINY, "--filters", "0", "--out", tmp_path / "b").err

@@ -14,6 +14,7 @@ from helpers_cli import QUICK, TINY, contents, install_tiny_model, run
 
 from jaxviz import estimate as estimates
 from jaxviz import short_run
+from jaxviz.batch_size import CPU_LARGEST
 from jaxviz.bench.figures import flop_per_image
 from jaxviz.cli.dry_run import duration
 from jaxviz.config import RenderConfig
@@ -118,7 +119,7 @@ def test_only_what_is_missing_is_counted(tiny: None, tmp_path: Path) -> None:
     (done,) = estimate([task("first_conv", (0, 1, 2), config=config, out=tmp_path)]).layers
     assert (done.already_there, done.batches, done.flop, done.disk_bytes) == (3, 0, 0, 0)
     (anew,) = estimate([task("first_conv", config=config, out=tmp_path, overwrite=True)]).layers
-    assert (anew.already_there, anew.batch_size) == (0, 2)  # `auto` chooses anew
+    assert (anew.already_there, anew.batch_size) == (0, CPU_LARGEST)  # `auto` chooses anew
     assert contents(tmp_path) == before
 
 

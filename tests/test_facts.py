@@ -128,6 +128,15 @@ def test_memory_of_more_steps_is_held_against_that_of_few():
     assert "time_off" not in case
 
 
+def test_memory_takes_the_largest_peak_and_the_median_time_of_all_rounds():
+    raw = memory_raw()
+    first = raw["runs"][0]
+    raw["runs"] += [first | {"seconds": 90.0}, first | {"seconds": first["seconds"] + 1.0, "peak_memory_mb": 1100.0}]
+    case = memory.figures(raw)["`iter_render`, 64 filters"]
+    assert case["loop_s"] == pytest.approx(5.0 + 6.4 - 4.0 + 1.0)
+    assert case["peak_gb"] == pytest.approx(1100 * 2**20 / 1e9, rel=1e-5)
+
+
 @pytest.mark.parametrize(("exponent", "holds"), [(1.0, True), (1.2, False)])
 def test_memory_notices_time_that_is_not_linear(exponent, holds):
     figures = memory.figures(memory_raw(superlinear=exponent))

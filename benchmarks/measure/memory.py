@@ -1,7 +1,7 @@
 """Peak memory of whole processes, and time, against the number of filters: through the API's stream and the command.
 
 Few steps: the loop runs inside one compiled call that holds no history but scores, so that memory does not depend on
-their number. One run with all steps checks that.
+their number. One run with all steps checks that. Of several rounds the largest peak counts, and the median time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ def measure(bench: Bench) -> dict[str, Any]:
     """Everything in fresh processes with empty caches, so that all compile: the stream, the command, more steps."""
     settings = bench.settings
     runs = []
-    for way in WAYS:
-        for count in settings.memory_counts:
-            runs.append(_run(bench, way, count, settings.memory_steps))
+    for _ in range(settings.memory_rounds):
+        for way in WAYS:
+            for count in settings.memory_counts:
+                runs.append(_run(bench, way, count, settings.memory_steps))
     runs.append(_run(bench, WAYS[0], settings.memory_counts[0], settings.steps))
     return {"layer": settings.memory.layer, "usual_steps": settings.memory_steps, "runs": runs}
 
@@ -45,32 +46,33 @@ def _run(bench: Bench, way: str, filters: int, steps: int) -> dict[str, Any]:
 
 
 def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Peaks against the run with the fewest filters, times against a straight line through all, way by way."""
+    """Peaks against the runs with the fewest filters, times against a straight line through all, way by way."""
+    alike: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+    for run in raw["runs"]:
+        alike.setdefault((run["way"], run["filters"], run["steps"]), []).append(run)
+    seconds = {key: statistics.median(map(_loop_s, runs)) for key, runs in alike.items()}
+    usual = [key for key in alike if key[2] == raw["usual_steps"]]
+    lines = {way: _line({key[1]: seconds[key] for key in usual if key[0] == way}) for way in WAYS}
     cases: dict[str, dict[str, Any]] = {}
     base: dict[str, float] = {}
-    lines = {way: _line([run for run in _usual(raw) if run["way"] == way]) for way in WAYS}
-    for run in raw["runs"]:
-        loop_s, peak = _loop_s(run), base.setdefault(run["way"], run["peak_memory_mb"])
+    for (way, filters, steps), runs in alike.items():
+        loop_s, peak_mb = seconds[way, filters, steps], max(run["peak_memory_mb"] for run in runs)
         case = {
-            "filters": run["filters"],
-            "steps": run["steps"],
-            "peak_gb": six_digits(run["peak_memory_mb"] * MIB / 1e9),
-            "peak_rise": relative(run["peak_memory_mb"], peak),
+            "filters": filters,
+            "steps": steps,
+            "peak_gb": six_digits(peak_mb * MIB / 1e9),
+            "peak_rise": relative(peak_mb, base.setdefault(way, peak_mb)),
             "loop_s": six_digits(loop_s),
-            "s_per_filter": six_digits(loop_s / run["filters"]),
+            "s_per_filter": six_digits(loop_s / filters),
         }
-        name = f"`{run['way']}`, {run['filters']} filters"
-        if run in _usual(raw):
-            slope, fixed_s = lines[run["way"]]
-            case["time_off"] = abs(relative(fixed_s + slope * run["filters"], loop_s))
+        name = f"`{way}`, {filters} filters"
+        if (way, filters, steps) in usual:
+            slope, fixed_s = lines[way]
+            case["time_off"] = abs(relative(fixed_s + slope * filters, loop_s))
         else:
-            name += f", {run['steps']} steps"
+            name += f", {steps} steps"
         cases[name] = case
     return cases
-
-
-def _usual(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    return [run for run in raw["runs"] if run["steps"] == raw["usual_steps"]]
 
 
 def _loop_s(run: dict[str, Any]) -> float:
@@ -79,16 +81,16 @@ def _loop_s(run: dict[str, Any]) -> float:
     return seconds
 
 
-def _line(runs: list[dict[str, Any]]) -> tuple[float, float]:
+def _line(seconds: dict[int, float]) -> tuple[float, float]:
     """Seconds per filter, and those that any number of filters costs, by least squares."""
-    slope, intercept = statistics.linear_regression([run["filters"] for run in runs], [_loop_s(run) for run in runs])
+    slope, intercept = statistics.linear_regression(list(seconds), list(seconds.values()))
     return slope, intercept
 
 
 FACT = Fact(
     title="Memory and time against the number of filters",
-    work="Filters of `{memory[layer]}`, {memory_steps} steps where none are named, {size} px; seconds without "
-    "compilation",
+    work="Filters of `{memory[layer]}`, steps: {memory_steps} where none are named, {size} px; of {memory_rounds} "
+    "interleaved rounds the largest peak and the median seconds, without compilation",
     cases="process",
     columns=(
         Column("peak, GB", "peak_gb", ".2f"),

@@ -40,7 +40,7 @@ class Settings:
         size, steps, filters: of the images, of the ascent, of a layer, where a fact does not say otherwise.
         rounds: interleaved, of lite0, batch and devices; cold and warm starts.
         drift_batches: N of the reference, which bfloat16 has too, and another N.
-        memory: whose memory; memory_counts of its filters, with memory_steps.
+        memory: whose memory; memory_counts of its filters, with memory_steps, memory_rounds times.
         start: whose start.
         lite0: jaxviz against plain JAX at lite0_batches images a call; slow_after_s as in the race.
         batch_image_sizes, batch_filters, sweep: the sides of images and the filters of batch, and the N that `auto` is
@@ -59,7 +59,8 @@ class Settings:
     drift_batches: tuple[int, int] = (4, 8)
     memory: Target = CONV5
     memory_counts: tuple[int, ...] = (64, 128, 256, 512)
-    memory_steps: int = 3
+    memory_steps: int = 1
+    memory_rounds: int = 3
     start: Target = CONV2
     lite0: Target = LITE0
     lite0_batches: tuple[int, ...] = (16, 4)
@@ -100,7 +101,7 @@ QUICK = Settings(
     drift_batches=(2, 4),
     memory=CONV2,
     memory_counts=(2, 4),
-    memory_steps=1,
+    memory_rounds=1,
     lite0_batches=(4, 2),
     batch_image_sizes=(64,),
     batch_filters=4,
