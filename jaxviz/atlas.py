@@ -11,6 +11,7 @@ What has been done is told to a `Report` as it happens; nothing is printed here.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import operator
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +23,9 @@ from typing import Any
 
 from jaxviz import ascent
 from jaxviz import models as registry
-from jaxviz.contents import first_saved, inspect
+from jaxviz.contents import first_saved, inspect, other_jaxlib
 from jaxviz.early_checks import check_tasks
-from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
 from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock, Shard, locked
 from jaxviz.models.model import Model
@@ -32,8 +33,10 @@ from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
 from jaxviz.recipe import STATUSES, Picture
 from jaxviz.render import iter_pictures
 from jaxviz.storage import Judge, LayerFolder, foreign_error
-from jaxviz.task import LayerTask, RenderRequest, flop_per_picture, needs_head
+from jaxviz.task import LayerTask, RenderRequest, check_task, flop_per_picture, needs_head
 from jaxviz.writer import Writer
+
+log = logging.getLogger("jaxviz")
 
 Report = Callable[[str, dict[str, Any]], None]  # what happened, and its values for JSON
 
@@ -50,7 +53,12 @@ class RunInterruptedError(KeyboardInterrupt):
 
 
 def run_tasks(
-    tasks: Sequence[LayerTask], report: Report, *, shard: Shard | None = None, download_bar: bool = False
+    tasks: Sequence[LayerTask],
+    report: Report,
+    *,
+    shard: Shard | None = None,
+    download_bar: bool = False,
+    one_jaxlib: bool = False,
 ) -> list[dict[str, Any]]:
     """Render what is missing of all tasks, in their order; returns a summary for each.
 
@@ -60,6 +68,7 @@ def run_tasks(
             each picture, and "done" with the summary; "smaller_batch" where memory ran out and the layer starts again.
         shard: render only this part; the shard that finds a layer complete makes its grid and layer.json.
         download_bar: whether a download of weights shows a progress bar on stderr.
+        one_jaxlib: refuse to add pictures to those of another jaxlib; else the log (logger `jaxviz`) says so.
 
     Raises:
         RequestError: before anything is rendered.
@@ -71,7 +80,7 @@ def run_tasks(
     models = load_models(tasks, download_bar=download_bar)
     with locked([task.folder for task in tasks], shard) as locks:
         for task in tasks:
-            _check_folder(task, models[_weights_key(task.request)])
+            _check_folder(task, models[_weights_key(task.request)], one_jaxlib=one_jaxlib)
         run = _Run(report, shard, locks, Writer())
         work = [flop_per_picture(task) for task in tasks]
         shares = [count // (1 if shard is None else shard.count) for count in counts]
@@ -151,8 +160,11 @@ def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[tuple
     }
 
 
-def _check_folder(task: LayerTask, model: Model) -> None:
-    """Raise OutputFolderError if a picture that is there already is of another recipe or format."""
+def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:
+    """Raise OutputFolderError if a picture that is there already is of another recipe or format.
+
+    Where pictures are to be added to those of another jaxlib, say so, or with `one_jaxlib` raise.
+    """
     request = task.request
     saved = None if request.overwrite else first_saved(task.folder)
     if saved is None:
@@ -166,8 +178,19 @@ def _check_folder(task: LayerTask, model: Model) -> None:
         batch_size=saved.recipe.batch_size if isinstance(size, str) else size,
         replicas=request.replicas,
     )
-    for file, reason in inspect(task.folder, recipe, request.file_format).foreign.items():
+    contents = inspect(task.folder, recipe, request.file_format)
+    for file, reason in contents.foreign.items():
         raise foreign_error(task.folder, file.name, reason)
+    found = other_jaxlib(task.folder, contents.done.values())
+    done = contents.with_snapshots(request.snapshots)
+    if found is None or all((index, i) in done for index in check_task(task) for i in range(request.replicas)):
+        return
+    if one_jaxlib:
+        raise OutputFolderError(
+            f"{found}, and --strict was given. Go on with that jaxlib, choose another label with --name LABEL, or "
+            "replace the pictures with --overwrite"
+        )
+    log.warning("%s. To refuse this, give --strict; to render all anew, --overwrite", found)
 
 
 def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict[str, int]) -> None:

@@ -43,6 +43,7 @@ class Tile:
         judged_score: the score of the saved picture, None where it was not judged.
         percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
         rank: of the filter among the layer's filters on this picture, from 1.
+        jaxlib: the version of jaxlib that made it.
     """
 
     file: Path
@@ -54,6 +55,7 @@ class Tile:
     judged_score: float | None = None
     percentile: float | None = None
     rank: int | None = None
+    jaxlib: str = ""
 
     @property
     def key(self) -> Key:
@@ -274,7 +276,9 @@ def _judged(record: dict[str, Any]) -> dict[tuple[Key, float | None], dict[str, 
 def _tile(file: Path, saved: Saved, judged: dict[tuple[Key, float | None], dict[str, Any]]) -> Tile:
     score = saved.score if math.isfinite(saved.score) else math.nan
     values = judged.get((saved.key, number(saved.score)), {})
-    return Tile(file, saved.filter_index, saved.replica, score, saved.status, saved.attempt, **values)
+    return Tile(
+        file, saved.filter_index, saved.replica, score, saved.status, saved.attempt, jaxlib=saved.jaxlib, **values
+    )
 
 
 def _in_order(layers: list[LayerPictures]) -> list[LayerPictures]:

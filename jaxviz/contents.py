@@ -6,13 +6,14 @@ OUT/<model>/<layer>/<label>/ is the folder's name. Nothing is written here. No j
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 from jaxviz.errors import ConfigError, OutputFolderError, StorageError
-from jaxviz.provenance import FORMATS, PICTURE_NAME, Key, Saved, picture_name, read_saved
+from jaxviz.provenance import FORMATS, PICTURE_NAME, Key, Saved, jaxlib_version, picture_name, read_saved
 from jaxviz.recipe import Recipe
 
 SITE = "gallery.json"  # in a folder that `jaxviz gallery` made, which may hold copies of pictures
@@ -54,6 +55,21 @@ class Contents:
     def common_snapshots(self) -> list[int]:
         """The steps of which all pictures have a snapshot."""
         return sorted(set.intersection(*(self.snapshots.get(key, set()) for key in self.done)))
+
+
+def other_jaxlib(path: Path, done: Iterable[Saved]) -> str | None:
+    """What to say where pictures are to be added to those that another jaxlib made; None where there are none.
+
+    Equal recipes then give other bits: up to 221 grey levels apart between neighbouring versions, on deep layers.
+    """
+    others = Counter(saved.jaxlib or "of unknown version" for saved in done if saved.jaxlib != jaxlib_version())
+    if not others:
+        return None
+    made = ", ".join(f"{count} by jaxlib {version}" for version, count in sorted(others.items()))
+    return (
+        f"folder {path} holds pictures made with another jaxlib than {jaxlib_version()}, which is installed: {made}. "
+        "The same recipe gives other bits there"
+    )
 
 
 def check_format(file_format: str) -> None:

@@ -1,4 +1,4 @@
-"""Which devices a batch is split over, and the virtual devices of a CPU.
+"""Which devices a batch is split over, GPUs that are there and not used, and the virtual devices of a CPU.
 
 On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores; `use_all_cores` makes one virtual
 device per core instead, for machines where XLA's operations do not spread well over threads. On two cores it brought
@@ -17,12 +17,12 @@ import logging
 import os
 import platform
 from functools import lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import jax
 
-from jaxviz.errors import ConfigError
+from jaxviz.errors import ConfigError, EnvironmentFailure
 from jaxviz.paths import cache_dir
 
 log = logging.getLogger("jaxviz")
@@ -37,6 +37,14 @@ BFLOAT16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16"})  # as Linux names
 SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
 # Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
+# Any of these is there where NVIDIA's driver is: on Linux, in a container, in the Linux of Windows.
+NVIDIA_FILES = (
+    Path("/proc/driver/nvidia/version"),
+    Path("/dev/nvidiactl"),
+    Path("/dev/nvidia0"),
+    Path("/usr/lib/wsl/lib/libcuda.so.1"),
+)
+CUDA_PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")  # packages
 
 
 def use_all_cores() -> int:
@@ -62,6 +70,62 @@ def use_all_cores() -> int:
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def start_backend() -> None:
+    """Let JAX find its devices, and say in the log, as a warning, if a GPU is left unused.
+
+    Raises:
+        EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for.
+    """
+    try:
+        jax.default_backend()
+    except RuntimeError as error:
+        raise EnvironmentFailure(
+            f"JAX cannot start on JAX_PLATFORMS={_asked_platforms()!r}: {str(error).splitlines()[0]}. "
+            "Unset JAX_PLATFORMS, or set it to cpu"
+        ) from error
+    message = unused_gpu()
+    if message is not None:
+        log.warning("%s", message)
+
+
+def unused_gpu() -> str | None:
+    """What to say where an NVIDIA GPU or JAX's plugin for it is there, and JAX computes on the CPU all the same.
+
+    None where all is well, or JAX_PLATFORMS asks for the CPU.
+    """
+    if jax.default_backend() != "cpu" or _asked_platforms().split(",")[0] == "cpu":
+        return None
+    gpu = next((file for file in NVIDIA_FILES if file.exists()), None)
+    plugins = {name: found for name in CUDA_PLUGINS if (found := _version(name)) is not None}
+    if gpu is None and not plugins:
+        return None
+    seen = "an NVIDIA GPU is here" if gpu is not None else "JAX's plugin for NVIDIA GPUs is installed"
+    install = f"pip install --upgrade 'jax[cuda13]=={version('jax')}'"
+    if not plugins:
+        cure = f"JAX's plugin for it is not installed: {install}"
+    elif version("jaxlib") not in plugins.values():
+        name, found = next(iter(plugins.items()))
+        cure = f"{name} {found} does not match jaxlib {version('jaxlib')}: {install}"
+    else:
+        cure = f"the plugin found no GPU that it can use: see nvidia-smi and CUDA_VISIBLE_DEVICES, or {install}"
+    return (
+        f"{seen}, but JAX COMPUTES ON THE CPU, many times slower; {cure}. If the CPU is what you want, "
+        "set JAX_PLATFORMS=cpu"
+    )
+
+
+def _asked_platforms() -> str:
+    """JAX_PLATFORMS, or what the configuration of jax has instead."""
+    return getattr(jax.config, "jax_platforms", None) or ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def batch_devices(calls: int) -> list[jax.Device]:

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Float, Key
+from jaxtyping import Array, Float, Float32, Key
 
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError
@@ -114,7 +114,7 @@ class Fourier:
         height, width = self.size
         scale = np.sqrt(width * height) * _inverse_frequencies(self.size) ** self.decay_power / FOURIER_DIVISOR
         real, imaginary = parameters * scale.astype(np.float32)
-        return _to_valid_rgb(_inverse_rfft2(lax.complex(real, imaginary), self.size))
+        return _to_valid_rgb(_inverse_rfft2(real, imaginary, self.size))
 
     def to_image(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
         """The image in model space."""
@@ -163,8 +163,8 @@ class Maco:
             ConfigError: `magnitude` has another shape than the size asks for.
         """
         phase, magnitude = _standardise(parameters), self._magnitude()
-        spectrum = lax.complex(magnitude * jnp.cos(phase), magnitude * jnp.sin(phase))
-        return _to_valid_rgb(_standardise(_inverse_rfft2(spectrum, self.size)))
+        real, imaginary = magnitude * jnp.cos(phase), magnitude * jnp.sin(phase)
+        return _to_valid_rgb(_standardise(_inverse_rfft2(real, imaginary, self.size)))
 
     def to_image(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
         """The image in model space."""
@@ -207,24 +207,44 @@ def _inverse_frequencies(size: tuple[int, int]) -> Float[np.ndarray, "height fre
 
 
 def _inverse_rfft2(
-    spectrum: Complex[Array, "3 height frequencies"], size: tuple[int, int]
+    real: Float[Array, "3 height frequencies"], imaginary: Float[Array, "3 height frequencies"], size: tuple[int, int]
 ) -> Float[Array, "3 height width"]:
-    """NumPy's irfft2 on every platform.
+    """NumPy's irfft2 of a spectrum, as two matrix products: down the columns, then along the rows.
 
-    The frequencies 0 and width / 2 along x hold each value twice, at y and -y, and parameters need not agree there.
-    NumPy takes the mean of the one and the other's conjugate; cuFFT does not, nor did JAX on a GPU before 0.10 (its
-    issue 29325). So the mean is taken here.
+    No library's FFT, because the place of an image in the batch must not show: jaxlib 0.12's on a CPU gives an image
+    other last bits by it. Parameters need not agree where a half spectrum holds a value twice (frequencies 0 and
+    width / 2 along x, at y and -y); the real part, which is all that is computed, is then that of their mean, as in
+    NumPy and unlike in cuFFT.
     """
-    width = size[1]
-    columns = [_hermitian(spectrum[..., :1]), spectrum[..., 1 : (width + 1) // 2]]
-    if width % 2 == 0:
-        columns.append(_hermitian(spectrum[..., width // 2 :]))
-    return jnp.fft.irfft2(jnp.concatenate(columns, axis=-1), s=size)
+    height = size[0]
+    down, across = _wave_matrices(size)
+    product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
+    columns = product("yk,ckf->cyf", down, jnp.concatenate([real, imaginary], axis=1))
+    parts = jnp.concatenate([columns[:, :height], columns[:, height:]], axis=2)
+    rows: Array = product("cyf,fx->cyx", parts, across)
+    return rows
 
 
-def _hermitian(column: Complex[Array, "3 height 1"]) -> Complex[Array, "3 height 1"]:
-    at_minus_y = jnp.concatenate([column[:, :1], jnp.flip(column[:, 1:], axis=1)], axis=1)
-    return (column + at_minus_y.conj()) / 2
+def _wave_matrices(
+    size: tuple[int, int],
+) -> tuple[Float32[np.ndarray, "columns columns"], Float32[np.ndarray, "rows width"]]:
+    """The products' matrices, (2 height, 2 height) and (2 frequencies, width): real parts first, then imaginary ones."""
+    height, width = size
+    frequencies = width // 2 + 1
+    (cos_y, sin_y), (cos_x, sin_x) = _waves(height), _waves(width)
+    down = np.block([[cos_y, -sin_y], [sin_y, cos_y]]) / height
+    twice = np.full((frequencies, 1), 2.0)  # a wave and its conjugate, which a half spectrum leaves out
+    twice[0] = 1.0
+    twice[(width + 1) // 2 :] = 1.0  # frequency width / 2, where there is one
+    across = np.concatenate([twice * cos_x[:frequencies], -twice * sin_x[:frequencies]]) / width
+    return down.astype(np.float32), across.astype(np.float32)
+
+
+def _waves(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine and sine of every frequency (row) at every place (column)."""
+    places = np.arange(length)
+    angles = np.outer(places, places) % length * (2 * np.pi / length)  # whole turns drop out before rounding
+    return np.cos(angles), np.sin(angles)
 
 
 def _standardise(x: Float[Array, "3 rows columns"]) -> Float[Array, "3 rows columns"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +14,14 @@ from PIL import Image
 from jaxviz import images, storage
 from jaxviz.animation import check_format
 from jaxviz.config import RenderConfig
-from jaxviz.contents import first_saved, folder_path
+from jaxviz.contents import first_saved, folder_path, other_jaxlib
 from jaxviz.judge import Judgement
 from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock
 from jaxviz.plan import Plan, device_name
 from jaxviz.recipe import Picture, Recipe, Status
+
+log = logging.getLogger("jaxviz")
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,10 @@ class LayerResult:
             folder = storage.LayerFolder.open(
                 out, self.recipe, label=label, overwrite=overwrite, snapshots=self.plan.snapshots, alone=True
             )
-            for item in self.items:
-                if (item.filter_index, item.replica) not in folder.done:
-                    folder.write(item)
+            missing = [item for item in self.items if (item.filter_index, item.replica) not in folder.done]
+            if missing and (others := other_jaxlib(path, folder.done.values())):
+                log.warning("%s. To render all anew, give another name, or overwrite=True", others)
+            for item in missing:
+                folder.write(item)
             folder.finish(device=device_name(), judge=critic, animate=animate)
         return folder.path

@@ -26,6 +26,7 @@ from jaxviz.provenance import (
     SCHEMA,
     Key,
     Saved,
+    jaxlib_version,
     number,
     picture_bytes,
     picture_name,
@@ -144,7 +145,13 @@ class LayerFolder:
                 _remove(stale)
         self._stale = []
         self.done[key] = Saved(
-            picture.filter_index, picture.score, picture.status, picture.recipe, picture.replica, picture.attempt
+            picture.filter_index,
+            picture.score,
+            picture.status,
+            picture.recipe,
+            picture.replica,
+            picture.attempt,
+            jaxlib=jaxlib_version(),
         )
 
     def has_numbers(self) -> bool:
@@ -264,6 +271,7 @@ class LayerFolder:
                 "score": number(saved.score),
                 "status": saved.status,
                 "attempt": saved.attempt,
+                "jaxlib": saved.jaxlib,
             }
             | known.get(key, dict.fromkeys(JUDGED))
             for key, saved in self.done.items()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxviz.catalogue import LayerPictures, read_catalogue
 from jaxviz.errors import OutputFolderError, StorageError
-from jaxviz.provenance import picture_bytes
+from jaxviz.provenance import SCHEMA, picture_bytes
 from jaxviz.storage import LayerFolder
 
 
@@ -202,7 +202,9 @@ def test_missing_layer_json_leaves_the_pictures(tmp_path: Path) -> None:
     assert "layer.json: it is missing" in skipped(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"schema": 2}, {"recipe": OTHER_RECIPE.to_json()}], ids=["schema", "recipe"])
+@pytest.mark.parametrize(
+    "change", [{"schema": SCHEMA + 1}, {"recipe": OTHER_RECIPE.to_json()}], ids=["schema", "recipe"]
+)
 def test_layer_json_of_another_kind_is_not_believed(tmp_path: Path, change: dict) -> None:
     file = fill(tmp_path, picture(1)).path / "layer.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))

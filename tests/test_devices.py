@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
+from helpers_cli import LITE as LITE_LAYER
+from helpers_cli import QUICK, run_process
 
+from jaxviz import devices
 from jaxviz.errors import ConfigError
+
+LITE = ("render", *LITE_LAYER)
 
 SCRIPT = """
 import hashlib, json, sys
@@ -46,8 +53,6 @@ def rendered(devices: int, *, threads: int, size: int, batch: int, layer: str) -
     ],
 )
 def test_bfloat16_products_are_those_of_x86_instructions(monkeypatch, features, expected):
-    from jaxviz import devices
-
     monkeypatch.setattr(devices, "_cpu_features", lambda: features)
     assert devices.multiplies_bfloat16() is expected
 
@@ -79,8 +84,6 @@ def test_long_work_on_two_devices_is_that_of_one(threads, used):
 
 
 def test_a_thread_is_left_over_for_the_work_that_devices_queue(monkeypatch):
-    from jaxviz import devices
-
     monkeypatch.setattr(devices.jax, "local_devices", lambda: [Device("cpu")] * 4)
     for threads, used in (("4", 3), ("5", 4), ("8", 4), ("1", 3)):  # XLA has at least one thread per device
         monkeypatch.setenv("PJRT_NPROC", threads)
@@ -89,8 +92,6 @@ def test_a_thread_is_left_over_for_the_work_that_devices_queue(monkeypatch):
 
 
 def test_all_local_gpus_are_used(monkeypatch):
-    from jaxviz import devices
-
     monkeypatch.setattr(devices.jax, "local_devices", lambda: [Device("gpu")] * 4)
     assert len(devices.batch_devices(99)) == 4
 
@@ -111,8 +112,6 @@ assert len(jax.local_devices()) == cores == len(batch_devices(99)), jax.local_de
 
 
 def test_use_all_cores_says_when_it_is_too_late(monkeypatch):
-    from jaxviz import devices
-
     jax.local_devices()  # the backend is there
     monkeypatch.setattr(devices, "available_cores", lambda: len(jax.local_devices()) + 1)
     with pytest.raises(ConfigError, match="comes too late"):
@@ -147,8 +146,6 @@ def test_compiled_programs_are_kept_and_found_again(tmp_path):
 
 
 def test_a_compilation_cache_of_the_users_is_left_alone(tmp_path):
-    from jaxviz import devices
-
     before = jax.config.jax_compilation_cache_dir
     try:
         jax.config.update("jax_compilation_cache_dir", str(tmp_path))
@@ -156,3 +153,83 @@ def test_a_compilation_cache_of_the_users_is_left_alone(tmp_path):
         assert jax.config.jax_compilation_cache_dir == str(tmp_path)
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+# A GPU that is there, and JAX on the CPU
+
+
+NO_PLUGIN = {"jax": "0.12.0.1", "jaxlib": "0.12.0.1"}
+OLD_PLUGIN = NO_PLUGIN | {"jax-cuda13-plugin": "0.11.2"}
+RIGHT_PLUGIN = NO_PLUGIN | {"jax-cuda13-plugin": "0.12.0.1"}
+
+
+def pretend(monkeypatch, *, gpu: bool, packages: dict[str, str], backend: str = "cpu", asked: str | None = None):
+    """A machine with or without NVIDIA's driver, and with these packages."""
+
+    def version(name):
+        try:
+            return packages[name]
+        except KeyError:
+            raise devices.PackageNotFoundError(name) from None
+
+    monkeypatch.setattr(devices, "NVIDIA_FILES", (Path(__file__) if gpu else Path(__file__) / "none",))
+    monkeypatch.setattr(devices, "version", version)
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms=asked))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "packages", "said"),
+    [
+        (True, NO_PLUGIN, "an NVIDIA GPU is here, .* is not installed: pip install .*jax.cuda13.==0.12.0.1"),
+        (True, OLD_PLUGIN, "jax-cuda13-plugin 0.11.2 does not match jaxlib 0.12.0.1: pip install"),
+        (True, RIGHT_PLUGIN, "found no GPU that it can use: see nvidia-smi and CUDA_VISIBLE_DEVICES"),
+        (False, OLD_PLUGIN, "JAX's plugin for NVIDIA GPUs is installed, .* does not match jaxlib 0.12.0.1"),
+    ],
+    ids=["no plugin", "another plugin", "the right plugin", "a plugin alone"],
+)
+@pytest.mark.parametrize("asked", [None, "", "cuda,cpu"])
+def test_an_unused_gpu_is_named_with_what_to_install(monkeypatch, gpu, packages, said, asked):
+    pretend(monkeypatch, gpu=gpu, packages=packages, asked=asked)
+    assert re.search(said, devices.unused_gpu())
+    assert "JAX_PLATFORMS=cpu" in devices.unused_gpu()
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"gpu": False, "packages": NO_PLUGIN},
+        {"gpu": True, "packages": RIGHT_PLUGIN, "backend": "gpu"},
+        {"gpu": True, "packages": NO_PLUGIN, "asked": "cpu"},
+        {"gpu": True, "packages": OLD_PLUGIN, "asked": "cpu,cuda"},
+    ],
+    ids=["no GPU", "the GPU computes", "the CPU is asked for", "the CPU is asked for first"],
+)
+def test_nothing_is_said_of_a_gpu_that_is_used_or_not_wanted(monkeypatch, machine):
+    pretend(monkeypatch, **machine)
+    assert devices.unused_gpu() is None
+
+
+COMMANDS = {
+    "render": (*LITE, *QUICK, "--filters", "0"),
+    "atlas": ("atlas", LITE[1], "--layers", LITE[2], *QUICK, "--filters", "0"),
+    "dry run": ("atlas", LITE[1], "--layers", LITE[2], *QUICK, "--dry-run"),
+    "bench": ("bench", "--layers", "conv1_conv", "--size", "32", "--steps", "1", "--batch-size", "1", "--repeats", "2"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_that_computes_says_once_that_a_gpu_is_unused(name, tmp_path):
+    before = "import pathlib, jaxviz.devices as d; d.NVIDIA_FILES = (pathlib.Path('/'),)"
+    done = run_process(*COMMANDS[name], cwd=tmp_path, env={"JAX_PLATFORMS": ""}, before=before)
+    assert done.code == 0, done.err
+    assert done.err.count("JAX COMPUTES ON THE CPU") == 1
+    assert "WARNING: an NVIDIA GPU is here" in done.err
+
+
+def test_a_platform_that_is_not_there_is_one_message(tmp_path):
+    done = run_process(*COMMANDS["render"], cwd=tmp_path, env={"JAX_PLATFORMS": "tpu"})
+    assert done.code == 1
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert "JAX_PLATFORMS='tpu'" in line
+    assert "Traceback" not in done.err

@@ -17,7 +17,7 @@ import jaxviz
 from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
-from jaxviz.provenance import Saved, read_saved
+from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
 from jaxviz.storage import LayerFolder
 
 # What `open` says of the difference; it is OTHER_RECIPE that is asked for.
@@ -58,7 +58,7 @@ def test_png_holds_the_pictures_pixels(tmp_path: Path) -> None:
 def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(3))
     assert provenance(folder.path / "0003.png") == {
-        "schema": 1,
+        "schema": SCHEMA,
         "recipe": RECIPE.to_json(),
         "filter_index": 3,
         "replica": 0,
@@ -66,6 +66,7 @@ def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
         "status": "ok",
         "attempt": 0,
         "version": jaxviz.__version__,
+        "jaxlib": jaxlib_version(),
     }
 
 
@@ -92,6 +93,7 @@ def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float)
             "score": None,
             "status": "nan",
             "attempt": 0,
+            "jaxlib": jaxlib_version(),
             "judged_score": None,
             "percentile": None,
             "rank": None,
@@ -102,7 +104,7 @@ def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("schema", 1),
+        ("schema", SCHEMA),
         ("model", "toy"),
         ("layer", "conv_a"),
         ("label", "keras"),

@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from jaxviz.contents import folder_path
 from jaxviz.errors import OutputFolderError
-from jaxviz.provenance import Saved, read_saved
+from jaxviz.provenance import SCHEMA, Saved, read_saved
 from jaxviz.storage import LayerFolder
 
 
@@ -57,7 +57,7 @@ def test_provenance_of_another_format_is_foreign(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(1))
     file = folder.path / "0001.png"
     rewrite_chunk(file, edited_provenance(file, schema=99))
-    with pytest.raises(OutputFolderError, match="format 99, this jaxviz reads 1"):
+    with pytest.raises(OutputFolderError, match=f"schema 99, this jaxviz makes and reads {SCHEMA}"):
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
@@ -70,7 +70,7 @@ def test_picture_of_a_later_recipe_with_one_more_field_is_foreign(tmp_path: Path
 
 
 GOOD = {
-    "schema": 1,
+    "schema": SCHEMA,
     "filter_index": 1,
     "score": 1.5,
     "status": "ok",

@@ -105,9 +105,11 @@ def verify(
     Exits with 1 if any is out of tolerance. Needs: pip install 'jaxviz-atlas[verify]'.
     """
     with _reported_errors():
+        from jaxviz.devices import start_backend
         from weights_convert.verify import RANDOM
         from weights_convert.verify import verify as compare
 
+        start_backend()
         source = RANDOM if weights == RANDOM else Path(weights) if weights is not None else None
         report = compare(model, source, head=head, size=size, seed=seed)
         width = max(len(row.layer) for row in report.rows)

@@ -10,7 +10,7 @@ import typer
 from jaxviz.cli.options import Json
 from jaxviz.cli.progress import spoken_progress
 from jaxviz.cli.start import start_jax
-from jaxviz.cli.terminal import fail, printable, reported_errors
+from jaxviz.cli.terminal import fail, printable, reported_errors, show_log
 from jaxviz.errors import ConfigError
 from jaxviz.spelling import parse_batch_size, parse_size
 
@@ -81,6 +81,7 @@ def bench(
         )
         if out is not None:
             check_out(out, overwrite=overwrite)
+        show_log(verbose=False)
         start_jax(keep_compiled=False)
         _measure(settings, out, as_json=as_json)
 

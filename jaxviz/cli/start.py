@@ -8,11 +8,12 @@ def start_jax(*, keep_compiled: bool) -> None:
 
     Devices are those that jax has. Virtual ones for a CPU's cores (`devices.use_all_cores`) would be made here.
     """
-    if keep_compiled:
-        from jaxviz.devices import use_compilation_cache
+    import jax
 
+    from jaxviz.devices import start_backend, use_compilation_cache
+
+    if keep_compiled:
         use_compilation_cache()
     else:
-        import jax
-
         jax.config.update("jax_enable_compilation_cache", False)
+    start_backend()

@@ -24,7 +24,13 @@ Progress = Annotated[
 ShardText = Annotated[
     str | None, typer.Option("--shard", metavar="I/N", help="Part I of N, for as many processes or machines at once.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 if a filter is dead or nan.")]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with 1 if a filter is dead or nan; refuse, with 2, to go on in a folder of another jaxlib.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say on stderr what was chosen: batch size, options for XLA.")]
 
 EXIT_STRICT = 1
@@ -53,7 +59,7 @@ def work(
         from jaxviz.atlas import RunInterruptedError, run_tasks
 
         try:
-            done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto")
+            done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto", one_jaxlib=strict)
         except RunInterruptedError as stop:
             fail(_interrupted(stop, tasks), 130, progress=progress)
         display.report("end", {"exit_code": EXIT_STRICT if strict and _has_failed(done) else 0})

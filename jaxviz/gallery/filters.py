@@ -27,7 +27,7 @@ class FilterPage:
 
 def filter_pages(layer: LayerView, address_of: Any) -> Iterator[FilterPage]:
     """The pages of a layer's pictures, in their order; `address_of` gives a picture file's address."""
-    recipe = _recipe(layer)
+    recipe = dict(_recipe(layer))
     snapshots = snapshot_files(layer.pictures)
     by_filter: dict[int, list[TileView]] = {}
     for tile in layer.tiles:
@@ -37,6 +37,7 @@ def filter_pages(layer: LayerView, address_of: Any) -> Iterator[FilterPage]:
     for at, tile in enumerate(layer.tiles):
         own = tile.tile
         steps = [(step, address_of(file)) for step, file in snapshots.get(tile.stem, []) if _belongs(file, layer, tile)]
+        own_versions = {"jaxlib": own.jaxlib} if own.jaxlib else {}  # layer.json names that of the last run
         values = {
             "tile": tile,
             "picture": address_of(own.file),
@@ -47,7 +48,7 @@ def filter_pages(layer: LayerView, address_of: Any) -> Iterator[FilterPage]:
             "replicas": [other for other in by_filter[own.filter_index] if other is not tile],
             "snapshots": steps,
             "again": again(own.filter_index, own.replica),
-            "recipe": [*recipe, ("attempt", str(own.attempt)), ("file", own.file.name)],
+            "recipe": [*(recipe | own_versions).items(), ("attempt", str(own.attempt)), ("file", own.file.name)],
         }
         yield FilterPage(tile, values)
 
