@@ -228,7 +228,7 @@ def _inverse_rfft2(
 def _wave_matrices(
     size: tuple[int, int],
 ) -> tuple[Float32[np.ndarray, "columns columns"], Float32[np.ndarray, "rows width"]]:
-    """The products' matrices, (2 height, 2 height) and (2 frequencies, width): real parts first, then imaginary ones."""
+    """The products' matrices, (2 height, 2 height) and (2 frequencies, width): real parts first, then imaginary."""
     height, width = size
     frequencies = width // 2 + 1
     (cos_y, sin_y), (cos_x, sin_x) = _waves(height), _waves(width)

@@ -9,15 +9,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen
+from shared_cache import share
 
 from jaxviz import Model, RenderConfig, load_model
 from jaxviz.models import architecture
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_legacy_prng_key", "error")
-jax.config.update("jax_enable_compilation_cache", False)  # tests count compilations
 # Parity and bit-equality are about float32; on GPUs the default would be TF32.
 jax.config.update("jax_default_matmul_precision", "highest")
+share()
 
 
 # A shell starts what it runs in the background deaf to Ctrl-C, and commands under test would inherit that.
@@ -26,11 +27,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test reads or writes the user's own caches."""
     monkeypatch.setenv("JAXVIZ_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
     monkeypatch.delenv("JAXVIZ_WEIGHTS_MIRROR", raising=False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)  # a command that measures turns it off
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxviz import RenderConfig
 from jaxviz.files import write_atomically
-from jaxviz.provenance import picture_bytes, picture_name
+from jaxviz.provenance import SCHEMA, picture_bytes, picture_name
 from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import folder_path
 
@@ -67,7 +67,7 @@ def write_layer(
             (folder / picture_name(picture_key(picture))).write_bytes(picture_bytes(picture))
             entries.append(_entry(picture, judged=judged and status == "ok"))
     record = {
-        "schema": 1,
+        "schema": SCHEMA,
         "recipe": recipe.to_json(),
         "filters": entries,
         "device": "cpu: a device",

@@ -26,13 +26,19 @@ def reference_conv(x, kernel, stride, pads, groups=1):
     )
 
 
+def normal(seed, shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
 def assert_same_values_and_gradients(ours, theirs, x):
-    value, ours_pullback = jax.vjp(ours, x)
-    expected, theirs_pullback = jax.vjp(theirs, x)
-    assert value.shape == expected.shape
-    cotangent = jax.random.normal(jax.random.key(3), value.shape)
-    for ours_array, theirs_array in ((value, expected), (ours_pullback(cotangent)[0], theirs_pullback(cotangent)[0])):
-        scale = float(jnp.abs(theirs_array).max())
+    @jax.jit  # one compilation for all of it
+    def both(x, cotangent):
+        return [(value, pull_back(cotangent)[0]) for value, pull_back in (jax.vjp(ours, x), jax.vjp(theirs, x))]
+
+    shapes = {jax.eval_shape(function, x).shape for function in (ours, theirs)}
+    assert len(shapes) == 1
+    for ours_array, theirs_array in zip(*both(x, normal(3, shapes.pop())), strict=True):
+        scale = float(np.abs(theirs_array).max())
         np.testing.assert_allclose(ours_array, theirs_array, rtol=0, atol=RELATIVE_TOLERANCE * scale)
 
 
@@ -44,8 +50,7 @@ def assert_same_values_and_gradients(ours, theirs, x):
 def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     if kernel_px > min(length + sum(pad) for length, pad in zip(shape[1:], pads, strict=True)):
         pads = ((3, 3), (3, 3))
-    x = jax.random.normal(jax.random.key(0), (*shape, 5))
-    kernel = jax.random.normal(jax.random.key(1), (kernel_px, kernel_px, 5, 4))
+    x, kernel = normal(0, (*shape, 5)), normal(1, (kernel_px, kernel_px, 5, 4))
     for_gradient = cpu.gradient_kernel(kernel, stride=stride)
     assert_same_values_and_gradients(
         lambda x: path.conv(x, kernel, for_gradient, stride=stride, pads=pads),
@@ -59,23 +64,28 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
 @pytest.mark.parametrize("pads", PADS)
 @pytest.mark.parametrize(("path", "operand"), [(cpu, jnp.bfloat16), (rounded, jnp.float32)], ids=["cpu", "rounded"])
 def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride, pads, path, operand):
-    x = jax.random.normal(jax.random.key(0), (*shape, cpu.WIDE))
-    kernel = jax.random.normal(jax.random.key(1), (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
+    x = normal(0, (*shape, cpu.WIDE))
+    kernel = normal(1, (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
     assert cpu.takes_bfloat16(kernel.shape)
-    held = kernel.astype(jnp.bfloat16).astype(operand)
-    for_gradient = cpu.gradient_kernel(held, stride=stride)
-    value, pull_back = jax.vjp(lambda x: path.conv(x, held, for_gradient, stride=stride, pads=pads), x)
-    assert value.dtype == jnp.float32
+    held = jnp.asarray(kernel).astype(jnp.bfloat16).astype(operand)
 
-    def reference(x):
-        return reference_conv(x, held.astype(jnp.float32), stride, pads)
+    def rounded_to_bfloat16(values):
+        return values.astype(jnp.bfloat16).astype(jnp.float32)
 
-    expected = reference(x.astype(jnp.bfloat16).astype(jnp.float32))
-    np.testing.assert_allclose(value, expected, rtol=0, atol=RELATIVE_TOLERANCE * float(jnp.abs(expected).max()))
-    cotangent = jax.random.normal(jax.random.key(3), value.shape)
-    expected_gradient = jax.vjp(reference, x)[1](cotangent.astype(jnp.bfloat16).astype(jnp.float32))[0]
-    scale = float(jnp.abs(expected_gradient).max())
-    np.testing.assert_allclose(pull_back(cotangent)[0], expected_gradient, rtol=0, atol=RELATIVE_TOLERANCE * scale)
+    @jax.jit
+    def both(x, cotangent, held):
+        for_gradient = cpu.gradient_kernel(held, stride=stride)
+        value, pull_back = jax.vjp(lambda x: path.conv(x, held, for_gradient, stride=stride, pads=pads), x)
+        expected, expected_pull_back = jax.vjp(
+            lambda x: reference_conv(x, held.astype(jnp.float32), stride, pads), rounded_to_bfloat16(x)
+        )
+        gradients = pull_back(cotangent)[0], expected_pull_back(rounded_to_bfloat16(cotangent))[0]
+        return (value, expected), gradients
+
+    shape_out = jax.eval_shape(lambda x: reference_conv(x, kernel, stride, pads), x).shape
+    for ours, theirs in both(x, normal(3, shape_out), held):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=RELATIVE_TOLERANCE * float(np.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -83,8 +93,7 @@ def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
 def test_depthwise_conv_agrees_with_grouped_lax(shape, kernel_px, stride, path):
-    x = jax.random.normal(jax.random.key(0), (*shape, 6))
-    kernel = jax.random.normal(jax.random.key(1), (kernel_px, kernel_px, 6))
+    x, kernel = normal(0, (*shape, 6)), normal(1, (kernel_px, kernel_px, 6))
     pads = tuple(lax.padtype_to_pads(shape[1:], (kernel_px, kernel_px), (stride, stride), "SAME"))
     assert_same_values_and_gradients(
         lambda x: path.depthwise_conv(x, kernel, stride=stride, pads=pads),
@@ -102,7 +111,7 @@ def test_depthwise_conv_is_compiled_without_a_convolution():
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("ties", [False, True])
 def test_max_pool_agrees_with_lax(shape, kernel_px, stride, ties):
-    x = jax.random.normal(jax.random.key(0), (*shape, 2))
+    x = normal(0, (*shape, 2))
     x = jnp.round(x) if ties else x  # whole numbers meet often, and the first of equals must win
     window = (1, kernel_px, kernel_px, 1)
     assert_same_values_and_gradients(
