@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import shared_cache
 from helpers_cli import TINY, contents, environment
 
 TESTS = Path(__file__).parent
@@ -27,11 +28,14 @@ class Running:
     """An atlas at work; its events as they come."""
 
     def __init__(self, *arguments: str | Path, cwd: Path, cache: Path | None = None) -> None:
-        extra = {} if cache is None else {"JAXVIZ_CACHE": str(cache)}
+        known = environment()
+        if cache is not None:  # of its own: killed while it writes there, a process leaves half a program behind
+            known = {name: value for name, value in known.items() if name not in shared_cache.NAMES}
+            known["JAXVIZ_CACHE"] = str(cache)
         self.process = subprocess.Popen(
             [sys.executable, "-c", REGISTER, *map(str, arguments)],
             cwd=cwd,
-            env=environment(**extra),
+            env=known,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

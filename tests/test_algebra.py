@@ -19,6 +19,8 @@ from jaxviz.objectives import (
     Neuron,
 )
 
+pytestmark = pytest.mark.quick
+
 a, b, c = Channel(), Neuron(), LayerActivity()
 ARITHMETIC = {
     "a + b": (a + b, lambda a, b, c: a + b),

@@ -13,7 +13,11 @@ from jaxviz import RenderConfig, render_layer, visualize_filter
 LAYER = "conv2_block1_1_conv"
 GREY_LEVELS = 1  # design: another N chooses other kernels, and 30 steps amplify their rounding
 
-MODELS = [("resnet", LAYER), ("lite0", "block2_1_depthwise_relu"), ("toy_model", "conv_c")]
+MODELS = [
+    ("resnet", LAYER),
+    ("lite0", "block2_1_depthwise_relu"),
+    pytest.param(("toy_model", "conv_c"), marks=pytest.mark.quick),
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +25,7 @@ def config() -> RenderConfig:
     return RenderConfig.keras(image_size=64, crop=7, steps=30, batch_size=4)
 
 
-@pytest.fixture(params=MODELS, ids=lambda case: case[0])
+@pytest.fixture(params=MODELS, ids=["resnet", "lite0", "toy"])
 def case(request):
     return request.getfixturevalue(request.param[0]), request.param[1]
 

@@ -16,6 +16,8 @@ from jaxviz.bench.files import read_report, write_report
 from jaxviz.bench.records import Report, to_json
 from jaxviz.errors import ResultFileError
 
+pytestmark = pytest.mark.quick
+
 FAST = (1.0, 1.01, 1.02, 1.03, 1.04)
 SLOW = (2.0, 2.02, 2.04, 2.06, 2.08)
 

@@ -13,6 +13,8 @@ from jaxviz.errors import ConfigError
 from jaxviz.models import architecture, list_models
 from jaxviz.models.graph import GraphBuilder
 
+pytestmark = pytest.mark.quick
+
 # The machine
 
 

@@ -44,6 +44,7 @@ def tiny_entry(result, name):
     return result["layers"]["conv2_block1_1_conv"]["contestants"][name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FLOAT32)
 def test_contestant_starts_from_the_scores_of_keras(tiny, name):
     entry = tiny_entry(tiny, name)
@@ -51,6 +52,7 @@ def test_contestant_starts_from_the_scores_of_keras(tiny, name):
     assert entry["scores_against_keras"]["first_worst"] <= 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", FLOAT32)
 def test_contestant_raises_the_scores_as_keras_does(tiny, name):
     entry = tiny_entry(tiny, name)
@@ -58,10 +60,12 @@ def test_contestant_raises_the_scores_as_keras_does(tiny, name):
     assert entry["scores_against_keras"]["final_worst"] <= 1e-3
 
 
+@pytest.mark.long
 def test_tiny_race_is_complete(tiny):
     assert [doubt for doubt in results.problems(tiny) if "while others used" not in doubt] == []
 
 
+@pytest.mark.long
 def test_result_file_holds_the_result_and_is_never_replaced(tiny, tmp_path):
     path = race.write(tiny, tmp_path)
     assert json.loads(path.read_text()) == tiny

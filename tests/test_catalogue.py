@@ -19,6 +19,8 @@ from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, picture_bytes
 from jaxviz.storage import LayerFolder
 
+pytestmark = pytest.mark.quick
+
 
 def only(folder: Path) -> LayerPictures:
     (layer,) = read_catalogue(folder).layers

@@ -17,6 +17,8 @@ from jaxviz.objectives import (
     ClassLogit,
 )
 
+pytestmark = pytest.mark.quick
+
 BFLOAT16_ERROR = 0.03  # of logits around 1: 8 bits of precision
 
 

@@ -14,6 +14,8 @@ from jaxviz.cli import compare as cli_compare
 from jaxviz.comparison import differing_settings, find_layer, layer_facts
 from jaxviz.errors import RequestError, UnknownLayerError
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:

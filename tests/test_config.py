@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from jaxviz import RenderConfig
 from jaxviz.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 FIELDS = [field.name for field in dataclasses.fields(RenderConfig)]
 # Each with the option that a message should name.
 WRONG = [

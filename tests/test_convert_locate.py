@@ -19,6 +19,8 @@ from weights_convert.match import without_head
 from weights_convert.safetensors_file import cache_path, write_safetensors
 from weights_convert.sources import KERAS_FILES, PACKAGE_FILES, KerasFile, PackageFile
 
+pytestmark = pytest.mark.quick
+
 LITE, RESNET = "efficientnet_lite0", "resnet50v2"
 
 

@@ -18,6 +18,8 @@ from jaxviz.errors import StorageError, WeightsError
 from weights_convert.read import read_weights
 from weights_convert.safetensors_file import write_safetensors
 
+pytestmark = pytest.mark.quick
+
 MODEL = "efficientnet_lite0"
 METADATA = {"model": MODEL, "head": "true", "source": "somewhere.pth", "licence": "Apache-2.0"}
 

@@ -19,6 +19,8 @@ from jaxviz.models.efficientnet_lite import block_settings
 from weights_convert.read import read_weights
 from weights_convert.sources import PACKAGE_FILES
 
+pytestmark = pytest.mark.quick
+
 MODEL = "efficientnet_lite0"
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_tiers import thinned
 from jax import lax
 
 from jaxviz.models.convolution import cpu, plain, rounded
@@ -42,11 +43,7 @@ def assert_same_values_and_gradients(ours, theirs, x):
         np.testing.assert_allclose(ours_array, theirs_array, rtol=0, atol=RELATIVE_TOLERANCE * scale)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kernel_px", [1, 3, 7])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("pads", PADS)
-@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+@thinned("path, pads, stride, kernel_px, shape", [plain, cpu], PADS, [1, 2], [1, 3, 7], SHAPES, every=5)
 def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     if kernel_px > min(length + sum(pad) for length, pad in zip(shape[1:], pads, strict=True)):
         pads = ((3, 3), (3, 3))
@@ -59,11 +56,9 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     )
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("pads", PADS)
-@pytest.mark.parametrize(("path", "operand"), [(cpu, jnp.bfloat16), (rounded, jnp.float32)], ids=["cpu", "rounded"])
-def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride, pads, path, operand):
+@thinned("path, pads, stride, shape", [cpu, rounded], PADS, [1, 2], SHAPES, every=5)
+def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(path, pads, stride, shape):
+    operand = jnp.bfloat16 if path is cpu else jnp.float32
     x = normal(0, (*shape, cpu.WIDE))
     kernel = normal(1, (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
     assert cpu.takes_bfloat16(kernel.shape)
@@ -88,10 +83,7 @@ def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(shape, stride
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=RELATIVE_TOLERANCE * float(np.abs(theirs).max()))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("kernel_px", [3, 5])
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+@thinned("path, stride, kernel_px, shape", [plain, cpu], [1, 2], [3, 5], SHAPES, every=5)
 def test_depthwise_conv_agrees_with_grouped_lax(shape, kernel_px, stride, path):
     x, kernel = normal(0, (*shape, 6)), normal(1, (kernel_px, kernel_px, 6))
     pads = tuple(lax.padtype_to_pads(shape[1:], (kernel_px, kernel_px), (stride, stride), "SAME"))
@@ -107,10 +99,9 @@ def test_depthwise_conv_is_compiled_without_a_convolution():
     assert "convolution" not in jax.jit(plain.depthwise_conv).lower(x, kernel).as_text()
 
 
-@pytest.mark.parametrize(("kernel_px", "stride"), [(3, 2), (2, 2), (1, 2), (3, 1), (3, 3), (2, 3)])
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("ties", [False, True])
-def test_max_pool_agrees_with_lax(shape, kernel_px, stride, ties):
+@thinned("ties, shape, window", [False, True], SHAPES, [(3, 2), (2, 2), (1, 2), (3, 1), (3, 3), (2, 3)], every=5)
+def test_max_pool_agrees_with_lax(ties, shape, window):
+    kernel_px, stride = window
     x = normal(0, (*shape, 2))
     x = jnp.round(x) if ties else x  # whole numbers meet often, and the first of equals must win
     window = (1, kernel_px, kernel_px, 1)

@@ -8,12 +8,12 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import pytest
+import shared_cache
 from helpers_cli import LITE as LITE_LAYER
-from helpers_cli import QUICK, run_process
+from helpers_cli import QUICK, RENDER_TINY, TINY, install_tiny_model, run, run_process
 
 from jaxviz import devices
 from jaxviz.errors import ConfigError
@@ -57,7 +57,7 @@ def test_bfloat16_products_are_those_of_x86_instructions(monkeypatch, features, 
     assert devices.multiplies_bfloat16() is expected
 
 
-SMALL = {"threads": 8, "size": 64, "batch": 2, "layer": "conv2_block3_out"}
+SMALL = {"threads": 8, "size": 64, "batch": 2, "layer": "conv2_block1_out"}
 # What was seen to come out wrong where two devices computed on two threads.
 LONG = {"size": 180, "batch": 4, "layer": "conv3_block4_out"}
 
@@ -67,7 +67,7 @@ def one_device() -> list:
     return rendered(1, **SMALL)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_pictures_do_not_depend_on_the_number_of_devices(one_device, devices):
     used, hashes = rendered(devices, **SMALL)
     assert (one_device[0], used) == (1, devices)
@@ -128,10 +128,11 @@ def test_importing_jaxviz_changes_no_device(tmp_path):
 
 
 def test_compiled_programs_are_kept_and_found_again(tmp_path):
-    words = ["render", "efficientnet_lite0", "block2_1_out", "--filters", "0-1", "--steps", "2"]
+    words = ["render", "efficientnet_lite0", "block1_1_out", "--filters", "0-1", "--steps", "2"]
     words += ["--size", "64", "--crop", "7", "--json", "--overwrite"]
     environment = os.environ | {"JAXVIZ_CACHE": str(tmp_path / "cache")}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in shared_cache.NAMES:
+        environment.pop(name, None)
     pictures = []
     for _ in range(2):
         command = [sys.executable, "-m", "jaxviz", *words]
@@ -175,7 +176,7 @@ def pretend(monkeypatch, *, gpu: bool, packages: dict[str, str], backend: str = 
     monkeypatch.setattr(devices, "NVIDIA_FILES", (Path(__file__) if gpu else Path(__file__) / "none",))
     monkeypatch.setattr(devices, "version", version)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(devices.jax, "config", SimpleNamespace(jax_platforms=asked))
+    monkeypatch.setattr(devices, "_asked_platforms", lambda: asked or "")
 
 
 @pytest.mark.parametrize(
@@ -210,25 +211,34 @@ def test_nothing_is_said_of_a_gpu_that_is_used_or_not_wanted(monkeypatch, machin
     assert devices.unused_gpu() is None
 
 
+RENDER = (*LITE, *QUICK, "--filters", "0")
 COMMANDS = {
-    "render": (*LITE, *QUICK, "--filters", "0"),
-    "atlas": ("atlas", LITE[1], "--layers", LITE[2], *QUICK, "--filters", "0"),
-    "dry run": ("atlas", LITE[1], "--layers", LITE[2], *QUICK, "--dry-run"),
-    "bench": ("bench", "--layers", "conv1_conv", "--size", "32", "--steps", "1", "--batch-size", "1", "--repeats", "2"),
+    "render": RENDER_TINY,
+    "atlas": ("atlas", TINY, "--layers", "first_conv", *QUICK, "--filters", "0"),
+    "dry run": ("atlas", TINY, "--layers", "first_conv", *QUICK, "--dry-run"),
+    "bench": ("bench", "--model", TINY, "--layers", "first_conv", "--size", "32", "--batch-size", "1", "--quick"),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_that_computes_says_once_that_a_gpu_is_unused(name, tmp_path):
-    before = "import pathlib, jaxviz.devices as d; d.NVIDIA_FILES = (pathlib.Path('/'),)"
-    done = run_process(*COMMANDS[name], cwd=tmp_path, env={"JAX_PLATFORMS": ""}, before=before)
+def test_every_command_that_computes_says_once_that_a_gpu_is_unused(name, tmp_path, monkeypatch):
+    install_tiny_model(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(devices, "unused_gpu", lambda: "a GPU is unused")
+    done = run(*COMMANDS[name])
     assert done.code == 0, done.err
-    assert done.err.count("JAX COMPUTES ON THE CPU") == 1
-    assert "WARNING: an NVIDIA GPU is here" in done.err
+    assert done.err.count("WARNING: a GPU is unused\n") == 1
+
+
+def test_a_process_beside_an_unused_gpu_says_so_and_renders(tmp_path):
+    before = "import pathlib, jaxviz.devices as d; d.NVIDIA_FILES = (pathlib.Path('/'),)"
+    done = run_process(*RENDER, cwd=tmp_path, env={"JAX_PLATFORMS": ""}, before=before)
+    assert done.code == 0, done.err
+    assert done.err.count("WARNING: an NVIDIA GPU is here, but JAX COMPUTES ON THE CPU") == 1
 
 
 def test_a_platform_that_is_not_there_is_one_message(tmp_path):
-    done = run_process(*COMMANDS["render"], cwd=tmp_path, env={"JAX_PLATFORMS": "tpu"})
+    done = run_process(*RENDER, cwd=tmp_path, env={"JAX_PLATFORMS": "tpu"})
     assert done.code == 1
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert "JAX_PLATFORMS='tpu'" in line

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.quick
+
 data = pytest.importorskip("skimage.data", reason="the photographs come with scikit-image: pip install -e '.[dev]'")
 
 EGYPTIAN_CAT, TABBY, TIGER_CAT, ESPRESSO = 285, 281, 282, 967

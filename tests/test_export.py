@@ -17,6 +17,8 @@ from jaxviz.export import export, matching_layers
 from jaxviz.provenance import PICTURE_NAME, picture_bytes
 from jaxviz.storage import LayerFolder
 
+pytestmark = pytest.mark.quick
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 

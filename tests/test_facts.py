@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
 from helpers_facts import (  # noqa: E402
-    TINY,
     batch_raw,
     devices_raw,
     drift_raw,
@@ -26,7 +25,6 @@ from helpers_facts import (  # noqa: E402
     writing_raw,
 )
 
-from benchmarks import facts  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     FACTS,
     batch,
@@ -41,60 +39,8 @@ from benchmarks.measure import (  # noqa: E402
     writing,
 )
 from benchmarks.measure.fact import Claim, together  # noqa: E402
-from benchmarks.measure.settings import QUICK  # noqa: E402
 
-# Real measurements, tiny
-
-
-def measured(name):
-    result = facts.run([name], TINY)
-    entry = result["facts"][name]
-    assert entry["failed"] is None
-    assert [doubt for doubt in summary.problems(result) if "others used" not in doubt] == []
-    return entry["raw"], entry["figures"]
-
-
-@pytest.mark.long
-def test_drift_compares_dtype_and_batch_size_with_one_reference():
-    raw, figures = measured("drift")
-    runs = raw["targets"][0]["runs"]
-    assert [(run["dtype"], run["batch_size"]) for run in runs.values()] == [
-        ("float32", 1),
-        ("float32", 2),
-        ("bfloat16", 1),
-    ]
-    assert runs["float32, N = 1"]["final_scores"] != runs["bfloat16, N = 1"]["final_scores"]
-    bfloat16 = figures["`conv2_block1_1_conv`, bfloat16, N = 1"]
-    assert 0 < bfloat16["filter_worst"] < 0.1
-    assert bfloat16["bfloat16_off"] == abs(bfloat16["off"])
-
-
-@pytest.mark.long
-def test_batch_measures_the_automatic_choice_among_the_others():
-    raw, figures = measured("batch")
-    (target,) = raw["targets"]
-    assert list(target["runs"]) == [str(target["auto"])]
-    (run,) = target["runs"][str(target["auto"])]
-    assert run["filters"] % target["auto"] == 0
-    assert run["compile_s"] < 0.5 * run["seconds"], "compiled during a measurement"
-    assert figures["`conv2_block1_1_conv`, 64 px"]["over_best"] == 1.0
-
-
-@pytest.mark.long
-def test_presets_do_the_same_steps():
-    raw, _ = measured("presets")
-    (target,) = raw["targets"]
-    assert {run["steps"] for runs in target["runs"].values() for run in runs} == {QUICK.steps}
-    assert set(target["runs"]) == set(presets.PRESETS)
-
-
-@pytest.mark.long
-def test_lite0_contestants_do_the_same_work():
-    raw, figures = measured("lite0")
-    assert list(figures) == ["jaxviz", "plain JAX, 2 images a call"]
-    assert max(case["first_off"] for case in figures.values()) <= 1e-4
-    for entry in raw["contestants"].values():
-        assert all(a < b for a, b in zip(entry["scores"]["first"], entry["scores"]["final"], strict=True))
+pytestmark = pytest.mark.quick
 
 
 def test_drift_is_relative_to_the_first_run():
@@ -203,14 +149,6 @@ def test_devices_count_pictures_and_scores_that_differ():
     raw = devices_raw()
     raw["targets"][0]["runs"][devices.ALL][0]["final_scores"] = [1.1, 2.0000002]
     assert devices.figures(raw)[f"`a_conv`, {devices.ALL}"]["all_cores_differing"] == 1
-
-
-def test_writing_writes_and_drops_the_same_work():
-    raw, figures = measured("writing")
-    assert set(raw["runs"]) == {"alone", "written"}
-    assert len({(run["filters"], run["steps"]) for runs in raw["runs"].values() for run in runs}) == 1
-    (case,) = figures.values()
-    assert case["alone"] > 0
 
 
 def test_writing_is_compared_within_a_round():

@@ -35,6 +35,8 @@ from benchmarks.workers import WorkerError  # noqa: E402
 from jaxviz import RenderConfig, batch_size  # noqa: E402
 from jaxviz.plan import plan_render  # noqa: E402
 
+pytestmark = pytest.mark.quick
+
 RESULT_FILES = sorted(RESULTS.glob("*.json"))
 
 

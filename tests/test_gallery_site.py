@@ -19,6 +19,8 @@ from jaxviz.contents import SITE
 from jaxviz.errors import StorageError
 from jaxviz.gallery import thumbnails, wording
 
+pytestmark = pytest.mark.quick
+
 ODD = "<script>alert(1)</script>"
 ODD_MODEL = "a \"b\" & 'c' %41#?"
 LAYER = Path("layers") / MODEL / "stem_conv" / "keras"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import pytest
+from helpers_tiers import thinned
 
 from jaxviz.models import architecture, list_models
 from jaxviz.models.layers import GraphForward
@@ -33,8 +34,7 @@ def test_resnet50v2_has_190_layers_and_the_input_is_no_target():
     assert "input_layer" not in graph.targets
 
 
-@pytest.mark.parametrize("name", list_models())
-@pytest.mark.parametrize("size", [(96, 96), (75, 110), (33, 33)])
+@thinned("size, name", [(96, 96), (75, 110), (33, 33)], list_models(), every=4)
 def test_output_sizes_are_those_of_the_real_activations(name, size):
     graph = architecture(name, head=True).graph
     weights = jax.tree.map(jnp.zeros, graph.weight_shapes(), is_leaf=lambda leaf: isinstance(leaf, tuple))

@@ -7,6 +7,8 @@ import pytest
 
 from jaxviz.images import GRID_MARGIN_PX, deprocess, grid, grid_columns, placeholder
 
+pytestmark = pytest.mark.quick
+
 
 def keras_deprocess_image(img: np.ndarray) -> np.ndarray:
     """`deprocess_image` of the Keras example, with the statistics taken before the crop as seed.md says."""

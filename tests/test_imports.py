@@ -14,6 +14,8 @@ from helpers_cli import run_python
 import jaxviz
 from jaxviz.models import FAMILIES
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(jaxviz.__file__).parents[1]
 FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.

@@ -13,6 +13,8 @@ from jaxviz import models
 from jaxviz.errors import JaxvizError
 from jaxviz.jobs import check_job, read_job
 
+pytestmark = pytest.mark.quick
+
 CASES = 1000
 PLACE = re.compile(
     r"line \d+|end of document|atlas|defaults|\bout\b|order|top of the file|too deep|is no TOML|64 bits|--set"

@@ -6,8 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
 from helpers_cli import run
 from helpers_jobs import EXAMPLES, schema_table
+
+pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parents[1]
 SECTION = (ROOT / "README.md").read_text().partition("## Job files")[2].partition("\n## ")[0]

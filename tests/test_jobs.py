@@ -19,6 +19,8 @@ from jaxviz.jobs import Job, check_job, job_tasks, read_job
 from jaxviz.models import architecture
 from jaxviz.task import LayerTask
 
+pytestmark = pytest.mark.quick
+
 ATLAS = '[[atlas]]\nmodel = "efficientnet_lite0"\nlayers = ["stem_conv"]\n'
 
 

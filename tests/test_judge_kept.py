@@ -10,6 +10,8 @@ from helpers_judge import SOME, Counted, Mean, channels_times_weights, coloured,
 
 from jaxviz.judge import default_cache, judge
 
+pytestmark = pytest.mark.quick
+
 
 def other_channels(weights, images, layer):
     return images[..., ::-1] * weights["gain"]

@@ -18,6 +18,8 @@ from jaxviz.errors import FolderInUseError, StorageError
 from jaxviz.files import remove_left_overs, write_atomically
 from jaxviz.locks import FolderLock, Shard, lock_files, locked
 
+pytestmark = pytest.mark.quick
+
 HOLD = "import sys, time, pathlib; from jaxviz.locks import *; lock = FolderLock.acquire(pathlib.Path(sys.argv[1])); "
 HOLD += "print('held', flush=True); time.sleep(60)"
 

@@ -25,6 +25,8 @@ from jaxviz.measures import (
     score_spread,
 )
 
+pytestmark = pytest.mark.quick
+
 SIDE_PX = 96
 DOWN, ACROSS = np.mgrid[:SIDE_PX, :SIDE_PX]
 TINY_PICTURES = arrays.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6), st.just(3)))

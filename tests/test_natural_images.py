@@ -15,6 +15,8 @@ from jaxviz import natural_images as module
 from jaxviz.errors import ConfigError
 from jaxviz.natural_images import CROPS, PHOTOGRAPHS, natural_images
 
+pytestmark = pytest.mark.quick
+
 FEWEST_CROPS = 200  # the promise
 CROP_COUNT = 225
 RED, GREEN, BLUE = (200, 20, 30), (20, 200, 30), (20, 30, 200)

@@ -24,6 +24,8 @@ from jaxviz.objectives import (
     parse_objective,
 )
 
+pytestmark = pytest.mark.quick
+
 MAP_OBJECTIVES = {
     "channel": Channel(),
     "border": Channel(border=1),

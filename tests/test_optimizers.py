@@ -10,6 +10,8 @@ import pytest
 from jaxviz.errors import ConfigError
 from jaxviz.optimizers import NORM_EPSILON, OPTIMIZERS, make_optimizer
 
+pytestmark = pytest.mark.quick
+
 ROUNDING = 1e-6  # relative: float32 sums in another order
 BIAS_ROUNDING = 1e-4  # relative: 1 - 0.999**t in float32, whose rounding of 6e-8 stands against 1e-3
 STEPS = 6

@@ -12,6 +12,8 @@ from helpers_cli import RENDER_TINY, contents, folder_of, install_tiny_model, ru
 import jaxviz
 from jaxviz.provenance import read_saved
 
+pytestmark = pytest.mark.quick
+
 OTHER = "0.1.2"
 FIRST = (*RENDER_TINY, "--filters", "0-1")
 MORE = (*RENDER_TINY, "--filters", "0-3")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers_pictures import SMALL, classifier, dead_at_first, dead_branch, dead_under_relu, small_preset
+from helpers_tiers import thinned
 from test_fast_path import slow_operations
 
 from jaxviz import Model, RenderConfig, ascent, iter_render, render_layer
@@ -32,8 +33,7 @@ SAME_PICTURE = 1  # grey levels: another program for the same numbers rounds oth
 TOLERANCE = 1e-4  # float32 sums in another order
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("parameterization", ["pixel", "fourier", "maco"])
+@thinned("parameterization, objective", ["pixel", "fourier", "maco"], OBJECTIVES, every=4)
 def test_score_rises_for_every_objective_and_parameterization(toy_model, parameterization, objective):
     config = RenderConfig(parameterization=parameterization, optimizer="adam", step_size=0.05, steps=24, **SMALL)
     result = render_layer(toy_model, "conv_c", [0], config, objective=OBJECTIVES[objective])
@@ -41,11 +41,15 @@ def test_score_rises_for_every_objective_and_parameterization(toy_model, paramet
     assert result.scores[0] > result.history[0, 0]
 
 
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [("toy_model", "conv_c"), pytest.param("lite0", "block1_1_depthwise_relu", marks=pytest.mark.long)],
+)
 @pytest.mark.parametrize("preset", ["keras", "distill", "maco"])
-def test_nothing_couples_the_images_of_a_batch(lite0, preset):
-    config = small_preset(preset, batch_size=2)
-    alone = render_layer(lite0, "block1_1_depthwise_relu", [3], config)
-    beside = render_layer(lite0, "block1_1_depthwise_relu", [9, 3, 4], config)
+def test_nothing_couples_the_images_of_a_batch(request, network, layer, preset):
+    model, config = request.getfixturevalue(network), small_preset(preset, batch_size=2)
+    alone = render_layer(model, layer, [3], config)
+    beside = render_layer(model, layer, [5, 3, 4], config)
     np.testing.assert_array_equal(alone.pictures[0], beside.pictures[1])
     np.testing.assert_array_equal(alone.history[0], beside.history[1])
 
@@ -97,22 +101,22 @@ def test_transforms_differ_between_the_images_of_a_batch(mean):
     np.testing.assert_array_equal(plain.history[0], plain.history[1])
 
 
-def test_more_filters_of_distill_do_not_recompile(lite0):
+def test_more_filters_of_distill_do_not_recompile(toy_model):
     config = small_preset("distill", seed=11, steps=3)
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
     try:
-        render_layer(lite0, "block1_1_depthwise_conv", range(2), config)
+        render_layer(toy_model, "conv_a", range(2), config)
         assert any("backend_compile" in event for event in compiled)  # the counter counts
         compiled.clear()
         other = dataclasses.replace(config, seed=12, step_size=0.1)
-        render_layer(lite0, "block1_1_depthwise_conv", range(5, 12), other)
+        render_layer(toy_model, "conv_a", range(3, 8), other)
         assert not [event for event in compiled if "backend_compile" in event]
     finally:
         jax.monitoring.clear_event_listeners()
 
 
-@pytest.mark.parametrize("preset", ["distill", "maco"])
+@pytest.mark.parametrize("preset", ["distill", pytest.param("maco", marks=pytest.mark.long)])
 def test_loop_body_of_a_preset_holds_nothing_slow(lite0, preset):
     plan = plan_render(lite0, "block2_1_expand_relu", range(2), small_preset(preset, batch_size=2))
     run, weights = ascent.bind(plan.forward, lite0.weights, plan.layer, platform="cpu")
@@ -212,7 +216,7 @@ def test_replica_zero_is_the_plain_picture_and_the_others_differ(toy_model, smal
 
 
 def test_diversity_makes_replicas_differ_more(toy_model):
-    config = small_preset("distill", steps=48, batch_size=4)
+    config = RenderConfig(parameterization="fourier", optimizer="adam", step_size=0.05, steps=48, batch_size=4, **SMALL)
     layer = "conv_c"
 
     def similarity(objective):
@@ -294,12 +298,12 @@ def test_total_variation_makes_smoother_images(toy_model):
     assert variation(smooth) < 0.7 * variation(rough)
 
 
-@pytest.mark.parametrize("preset", ["keras", "distill"])
-def test_snapshot_is_the_picture_that_so_many_steps_give(lite0, preset):
+@pytest.mark.parametrize("preset", ["keras", pytest.param("distill", marks=pytest.mark.long)])
+def test_snapshot_is_the_picture_that_so_many_steps_give(toy_model, preset):
     config = small_preset(preset, steps=5)
-    layer = "block1_1_depthwise_conv"
-    (item,) = render_layer(lite0, layer, [2], config, snapshots=(0, 3, 5)).items
-    (short,) = render_layer(lite0, layer, [2], dataclasses.replace(config, steps=3)).items
+    layer = "conv_c"
+    (item,) = render_layer(toy_model, layer, [2], config, snapshots=(0, 3, 5)).items
+    (short,) = render_layer(toy_model, layer, [2], dataclasses.replace(config, steps=3)).items
     assert list(item.snapshots) == [0, 3, 5]
     np.testing.assert_array_equal(item.snapshots[5], item.picture)
     difference = np.abs(item.snapshots[3].astype(int) - short.picture.astype(int))
@@ -379,7 +383,7 @@ def test_preprocess_that_jax_cannot_trace_is_an_error(toy_model):
         render_layer(model, "conv_a", [0], RenderConfig.distill(image_size=32))
 
 
-@pytest.mark.parametrize("size", [(33, 47), (40, 64)])
-def test_any_size_odd_and_not_square(lite0, size):
+@pytest.mark.parametrize("size", [(33, 47), pytest.param((40, 64), marks=pytest.mark.long)])
+def test_any_size_odd_and_not_square(toy_model, size):
     config = small_preset("distill", steps=2, image_size=size)
-    assert render_layer(lite0, "stem_conv", [0], config).pictures.shape == (1, *size, 3)
+    assert render_layer(toy_model, "conv_a", [0], config).pictures.shape == (1, *size, 3)

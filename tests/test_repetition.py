@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from jaxviz.repetition import LEAST_VARIANCE, autocorrelation, self_repetition
 
+pytestmark = pytest.mark.quick
+
 SIDE_PX = 96
 DOWN, ACROSS = np.mgrid[:SIDE_PX, :SIDE_PX]
 WAVE = stripes(9, side_px=SIDE_PX)[..., 0]

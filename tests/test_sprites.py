@@ -12,6 +12,8 @@ from PIL import Image
 
 from jaxviz.sprites import sheets, webp_bytes
 
+pytestmark = pytest.mark.quick
+
 
 def numbered(count: int, *, height: int = 4, width: int = 4) -> list[np.ndarray]:
     """Plain pictures, each of its own grey; none is black."""

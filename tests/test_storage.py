@@ -20,6 +20,8 @@ from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
 from jaxviz.storage import LayerFolder
 
+pytestmark = pytest.mark.quick
+
 # What `open` says of the difference; it is OTHER_RECIPE that is asked for.
 STEPS_DIFFER = "steps is 4 there, 5 here"
 

@@ -21,6 +21,8 @@ from jaxviz.errors import OutputFolderError
 from jaxviz.provenance import SCHEMA, Saved, read_saved
 from jaxviz.storage import LayerFolder
 
+pytestmark = pytest.mark.quick
+
 
 def rewrite_chunk(file: Path, text: str | None) -> None:
     """The same picture with another provenance chunk, or with none."""

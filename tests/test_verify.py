@@ -35,7 +35,8 @@ def test_every_layer_and_gradient_agrees_with_keras(name):
     assert gradients == {"conv2_block1_1_conv": 1e-4, "conv3_block4_out": 5e-3}
 
 
-@pytest.mark.parametrize("size", [65, pytest.param(97, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("size", [65, 97])
 def test_odd_sizes_agree_with_keras(size):
     assert_passes(verify("resnet50v2", "random", head=False, size=size, seed=1))
 
@@ -60,17 +61,25 @@ def test_random_efficientnet_lite_agrees_with_its_reference():
     assert_passes(verify("efficientnet_lite0", "random"))
 
 
-def test_layer_names_are_those_of_a_fresh_keras_session():
+OTHER_KERAS_NETWORKS = [
+    (name, head) for name in references.KERAS_NAMES for head in (False, True) if (name, head) != ("resnet50v2", True)
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [("resnet50v2", True), *(pytest.param(*case, marks=pytest.mark.long) for case in OTHER_KERAS_NETWORKS)],
+)
+def test_layer_names_are_those_of_a_fresh_keras_session(name, head):
     import keras
 
     keras.backend.clear_session()
-    for name, build in references.KERAS_NAMES.items():
-        for head in (False, True):
-            network = getattr(keras.applications, build)(weights=None, include_top=head, input_shape=(32, 32, 3))
-            names = [layer.name for layer in architecture(name, head=head).graph.layers]
-            keras_names = [layer.name for layer in network.layers]
-            assert names == keras_names
-            keras.backend.clear_session()
+    build = getattr(keras.applications, references.KERAS_NAMES[name])
+    network = build(weights=None, include_top=head, input_shape=(32, 32, 3))
+    assert [layer.name for layer in architecture(name, head=head).graph.layers] == [
+        layer.name for layer in network.layers
+    ]
+    keras.backend.clear_session()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +102,14 @@ def test_comparison_passes_before_anything_is_swapped(keras_comparison):
     assert not failures(weights)
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(BATCH_NORM_ARRAYS, 2)), ids="-".join)
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pytest.param(pair, marks=[] if pair == ("gamma", "moving_variance") else [pytest.mark.long])
+        for pair in itertools.combinations(BATCH_NORM_ARRAYS, 2)
+    ],
+    ids="-".join,
+)
 def test_swapping_two_batch_norm_arrays_makes_it_fail(keras_comparison, pair):
     weights, failures = keras_comparison
     layer, (one, two) = "conv3_block2_1_bn", pair
@@ -104,7 +120,10 @@ def test_swapping_two_batch_norm_arrays_makes_it_fail(keras_comparison, pair):
 
 @pytest.mark.parametrize(
     ("one", "two"),
-    [("conv2_block2_1_conv", "conv2_block3_1_conv"), ("conv4_block2_2_bn", "conv4_block3_1_bn")],
+    [
+        ("conv2_block2_1_conv", "conv2_block3_1_conv"),
+        pytest.param("conv4_block2_2_bn", "conv4_block3_1_bn", marks=pytest.mark.long),
+    ],
 )
 def test_swapping_two_layers_makes_it_fail(keras_comparison, one, two):
     weights, failures = keras_comparison

@@ -10,6 +10,8 @@ from jaxviz import writer
 from jaxviz.errors import StorageError
 from jaxviz.writer import LARGEST_QUEUE, Writer
 
+pytestmark = pytest.mark.quick
+
 
 def test_then_is_called_in_order_and_in_the_callers_thread() -> None:
     told: list[tuple[int, str]] = []
