@@ -98,6 +98,16 @@ def lite0() -> Model:
     return load_model("efficientnet_lite0", head=True)
 
 
+# Files that take longest begin first, so that no worker has one left when the other is through.
+LONGEST = ("test_pictures", "test_verify", "test_fast_path", "test_devices", "test_readme", "test_gallery_browser")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they are."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how many tests did not run, also when none: `-ra` above gives the reasons."""
     skipped, deselected = (len(terminalreporter.stats.get(kind, [])) for kind in ("skipped", "deselected"))

@@ -31,6 +31,7 @@ def share() -> None:
     is_first = "PYTEST_XDIST_WORKER" not in os.environ
     if is_first and folder.exists() and sum(file.stat().st_size for file in folder.iterdir()) > LARGEST_BYTES:
         shutil.rmtree(folder)
+    os.environ["PYTHONWARNINGS"] = "ignore:Error reading persistent compilation cache entry"  # half written
     for name, value in zip(NAMES, (str(folder), 0.0, -1), strict=True):
         os.environ[name] = str(value)
         jax.config.update(name.lower(), value)

@@ -57,6 +57,7 @@ def whole_pictures(folder: Path) -> int:
     return len(files)
 
 
+@pytest.mark.long
 def test_full_disk_is_told_once_and_the_same_command_goes_on(tmp_path: Path, disk: Path) -> None:
     stopped = Running(*ATLAS, *FASTER, "--out", "disk/out", cwd=tmp_path)
     assert stopped.finish() == 1

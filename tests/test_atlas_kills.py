@@ -40,7 +40,7 @@ def killed_until_done(command: tuple[str, ...], tmp_path: Path, *, kills: int, s
 
 @pytest.mark.parametrize(
     ("kills", "replicas"),
-    [(4, 1), pytest.param(10, 1, marks=pytest.mark.long), pytest.param(50, 5, marks=pytest.mark.long)],
+    [(3, 1), pytest.param(10, 1, marks=pytest.mark.long), pytest.param(50, 5, marks=pytest.mark.long)],
 )
 def test_killed_atlas_ends_as_an_uninterrupted_one(tmp_path: Path, kills: int, replicas: int) -> None:
     command = (*ATLAS, "--replicas", str(replicas))

@@ -292,6 +292,7 @@ def test_repeats_go_round_all_programs_of_a_layer(tiny: None, monkeypatch: pytes
     assert calls == turn * 3  # the sweep, and two repeats
 
 
+@pytest.mark.long
 def test_automatic_batch_sizes_double_until_throughput_is_flat(tiny: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executable, "timed_call", lambda bench, program: (max(1.0, program.row.batch_size / 4), 0.0))
     found = measured(small_settings(batch_sizes="auto"))

@@ -219,19 +219,23 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ran]:
     return cwd, run_process(*command, cwd=cwd, env=gone, before=NO_NETWORK + no_weights)
 
 
+@pytest.mark.long
 def test_process_exits_with_0(process: tuple[Path, Ran]) -> None:
     assert process[1].code == 0, process[1].err
 
 
+@pytest.mark.long
 def test_process_prints_one_json_object(process: tuple[Path, Ran]) -> None:
     assert process[1].out.count("\n") == 1
     assert {one["status"] for one in json.loads(process[1].out)["rows"]} == {"ok"}
 
 
+@pytest.mark.long
 def test_process_writes_only_the_result(process: tuple[Path, Ran]) -> None:
     assert list(contents(process[0])) == ["result.json"]  # and no compiled programs
 
 
+@pytest.mark.long
 def test_process_speaks_in_plain_lines(process: tuple[Path, Ran]) -> None:
     err = process[1].err
     assert "Traceback" not in err
@@ -239,12 +243,14 @@ def test_process_speaks_in_plain_lines(process: tuple[Path, Ran]) -> None:
     assert "\r" not in err
 
 
+@pytest.mark.long
 def test_result_compares_with_itself(process: tuple[Path, Ran]) -> None:
     path = process[0] / "result.json"
     answer = json.loads(run("bench", "compare", path, path, "--json").out)
     assert {pair["verdict"] for pair in answer["same_batch_size"]} == {"within noise"}
 
 
+@pytest.mark.long
 def test_result_names_no_place_or_user(process: tuple[Path, Ran]) -> None:
     text = (process[0] / "result.json").read_text()
     assert str(process[0]) not in text

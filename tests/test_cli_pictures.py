@@ -51,7 +51,7 @@ def photographs(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("preset", ["distill", "maco"])
+@pytest.mark.parametrize("preset", ["distill", pytest.param("maco", marks=pytest.mark.long)])
 def test_preset_is_the_label_and_in_the_recipe(tmp_path: Path, preset: str) -> None:
     crops = ("--transforms", "crops:2:0.5:0.9:16,noise:0.1") if preset == "maco" else TRANSFORMS
     summary = render(tmp_path, "--preset", preset, *crops, "--no-judge")

@@ -77,6 +77,7 @@ def test_output_cut_off_by_a_pipe_is_no_error(tmp_path: Path) -> None:
     assert err == ""
 
 
+@pytest.mark.long
 def test_out_that_is_not_unicode_is_no_traceback(tmp_path: Path) -> None:
     odd = b"caf\xe9".decode(errors="surrogateescape")
     strict = {"PYTHONIOENCODING": "utf-8:strict"}  # as in every locale but C

@@ -288,6 +288,7 @@ def test_photograph_among_the_natural_images_equals_itself(lite0, photographs):
     assert ends_in_a_half == pytest.approx(0.5)
 
 
+@pytest.mark.long
 def test_class_probabilities_can_be_judged(lite0, photographs):
     few = natural_of(photographs.images[:4])
     found = judge(lite0, "predictions", photographs.images[4:5], [285], objective=Mean(), natural=few)

@@ -45,7 +45,7 @@ def test_score_rises_for_every_objective_and_parameterization(toy_model, paramet
     ("network", "layer"),
     [("toy_model", "conv_c"), pytest.param("lite0", "block1_1_depthwise_relu", marks=pytest.mark.long)],
 )
-@pytest.mark.parametrize("preset", ["keras", "distill", "maco"])
+@pytest.mark.parametrize("preset", ["keras", "distill", pytest.param("maco", marks=pytest.mark.long)])
 def test_nothing_couples_the_images_of_a_batch(request, network, layer, preset):
     model, config = request.getfixturevalue(network), small_preset(preset, batch_size=2)
     alone = render_layer(model, layer, [3], config)
@@ -101,6 +101,7 @@ def test_transforms_differ_between_the_images_of_a_batch(mean):
     np.testing.assert_array_equal(plain.history[0], plain.history[1])
 
 
+@pytest.mark.long
 def test_more_filters_of_distill_do_not_recompile(toy_model):
     config = small_preset("distill", seed=11, steps=3)
     compiled: list[str] = []
@@ -116,7 +117,8 @@ def test_more_filters_of_distill_do_not_recompile(toy_model):
         jax.monitoring.clear_event_listeners()
 
 
-@pytest.mark.parametrize("preset", ["distill", pytest.param("maco", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("preset", ["distill", "maco"])
 def test_loop_body_of_a_preset_holds_nothing_slow(lite0, preset):
     plan = plan_render(lite0, "block2_1_expand_relu", range(2), small_preset(preset, batch_size=2))
     run, weights = ascent.bind(plan.forward, lite0.weights, plan.layer, platform="cpu")
@@ -215,6 +217,7 @@ def test_replica_zero_is_the_plain_picture_and_the_others_differ(toy_model, smal
     assert three.recipe == plain.recipe
 
 
+@pytest.mark.long
 def test_diversity_makes_replicas_differ_more(toy_model):
     config = RenderConfig(parameterization="fourier", optimizer="adam", step_size=0.05, steps=48, batch_size=4, **SMALL)
     layer = "conv_c"
@@ -383,7 +386,8 @@ def test_preprocess_that_jax_cannot_trace_is_an_error(toy_model):
         render_layer(model, "conv_a", [0], RenderConfig.distill(image_size=32))
 
 
-@pytest.mark.parametrize("size", [(33, 47), pytest.param((40, 64), marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("size", [(33, 47), (40, 64)])
 def test_any_size_odd_and_not_square(toy_model, size):
     config = small_preset("distill", steps=2, image_size=size)
     assert render_layer(toy_model, "conv_a", [0], config).pictures.shape == (1, *size, 3)

@@ -72,6 +72,7 @@ def test_python_example_runs(tmp_path, monkeypatch):
     assert (tmp_path / "grid.png").is_file()
 
 
+@pytest.mark.long
 def test_objectives_example_runs(tmp_path, monkeypatch):
     """As it stands there, made small: fewer steps, two replicas, a layer nearer the input."""
     monkeypatch.chdir(tmp_path)
