@@ -1,0 +1,136 @@
+"""The main job: all filters of a call, timed as `jaxviz bench` times them, and a whole layer into files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import msgspec
+from jax.sharding import NamedSharding, PartitionSpec
+from msgspec.structs import replace
+
+from benchmarks.visit import hlo
+from benchmarks.visit.cells.start import WEIGHTS, model_of
+from benchmarks.visit.settings import Settings
+from jaxviz import RenderConfig, ascent
+from jaxviz.batch_size import free_bytes
+from jaxviz.bench import dot, executable, figures, machine
+from jaxviz.bench.executable import Bench, Program
+from jaxviz.bench.records import DotRate, Row
+from jaxviz.bench.settings import checked_settings
+from jaxviz.devices import batch_devices, ran_out_of_memory
+from jaxviz.models import architecture
+
+WORTH = 1.03  # a doubled N that is no faster than this ends the sweep
+CACHE_EVENTS = "/jax/compilation_cache/cache_"  # hits, misses
+SMALL_CROP_PX = 7  # where the preset's 25 leave nothing
+SMALL_PX = 100
+
+
+def job(
+    settings: Settings, folder: Path, *, layer: str, size: int, batch_sizes: Sequence[int], dtypes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for each dtype and N, with the machine's dot rate measured after it; ends where a doubled N gains nothing."""
+    bench = bench_of(settings, folder, layer, size, batch_sizes, dtypes)
+    rows: list[dict[str, Any]] = []
+    for dtype in dtypes:
+        best = 0.0
+        for batch_size in batch_sizes:
+            row = measured(bench, executable.new_row(bench, layer, dtype, batch_size), settings)
+            rows.append(row)
+            yield {"layer": layer, "size": size, "rows": rows}
+            speed = row["figures"]["image_steps_per_s"] if row["figures"] else 0.0
+            if speed < WORTH * best or not speed:
+                break
+            best = speed
+
+
+def measured(bench: Bench, row: Row, settings: Settings) -> dict[str, Any]:
+    """One program: compiled, called, timed, its products read; a row of `jaxviz bench` and more."""
+    device = bench.mesh.devices.flat[0]
+    free = free_bytes(device)
+    counted: Counter[str] = Counter()
+    jax.monitoring.register_event_listener(lambda event, **_: counted.update([event]))
+    found: dict[str, Any] = {"free_mb": None if free is None else round(free / machine.MIB, 1)}
+    try:
+        program = executable.compile_program(bench, row)
+        hits, misses = (counted[CACHE_EVENTS + kind] for kind in ("hits", "misses"))
+        found |= {"compiled_before": hits > 0 and misses == 0, "products": _products(program)}
+        for _ in range(settings.repeats):
+            seconds, transfer_s = executable.timed_call(bench, program)
+            program.seconds.append(seconds)
+            program.transfer_seconds.append(transfer_s)
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        return found | msgspec.to_builtins(row)
+    finally:
+        jax.monitoring.clear_event_listeners()
+    rates = tuple(map(figures.rounded, dot.interleaved_rates({row.dtype: settings.dot_side})[row.dtype]))
+    rate = DotRate(side=settings.dot_side, gflops_each=rates, precision=row.precision)
+    rate = replace(rate, gflops=sorted(rates)[len(rates) // 2])
+    done = program.finished_row()
+    done = replace(done, figures=figures.row_figures(done, settings.steps, rate, 1))
+    return found | {"dot_rate": msgspec.to_builtins(rate)} | msgspec.to_builtins(done)
+
+
+def bench_of(
+    settings: Settings, folder: Path, layer: str, size: int, batch_sizes: Sequence[int], dtypes: Sequence[str]
+) -> Bench:
+    asked = checked_settings(
+        model=settings.model,
+        layers=[layer],
+        batch_sizes=list(batch_sizes),
+        dtypes=dtypes,
+        size=(size, size),
+        steps=settings.steps,
+        repeats=settings.repeats,
+    )
+    model = model_of(settings, folder)
+    mesh = ascent.batch_mesh(batch_devices(calls=1))  # a visit is about one GPU
+    whole = NamedSharding(mesh, PartitionSpec())
+    weights = jax.block_until_ready(jax.device_put(model.weights, whole))
+    step_size = jax.device_put(jnp.float32(RenderConfig.keras().step_size), whole)
+    return Bench(asked, architecture(settings.model).graph, model, mesh, weights, step_size)
+
+
+def _products(program: Program) -> dict[str, Any] | None:
+    """The operand types of the compiled program's products; None where it does not show its text."""
+    text = program.compiled.as_text()
+    return None if text is None else hlo.summary(text)
+
+
+def files(settings: Settings, folder: Path, *, layer: str) -> Iterator[dict[str, Any]]:
+    """A whole layer in bfloat16 through the command line, pictures written."""
+    out = folder / "files"
+    shutil.rmtree(out, ignore_errors=True)
+    filters = "all" if settings.many_filters is None else f"0-{settings.many_filters - 1}"
+    options = ["--filters", filters, "--dtype", "bfloat16", "--steps", str(settings.steps)]
+    options += ["--size", str(settings.size)]
+    if settings.size < SMALL_PX:
+        options += ["--crop", str(SMALL_CROP_PX)]
+    words = ["render", settings.model, layer, *options, "--weights", str(folder / WEIGHTS), "--out", str(out), "--json"]
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "jaxviz", *words], stdout=subprocess.PIPE, text=True, env=os.environ, check=True
+    )
+    seconds = time.perf_counter() - started
+    written = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+    shutil.rmtree(out)
+    yield {
+        "command": "jaxviz " + " ".join(["render", settings.model, layer, *options]),
+        "seconds": round(seconds, 3),
+        "files": len(written),
+        "mib": round(sum(written) / machine.MIB, 2),
+        "summary": json.loads(done.stdout),
+    }
