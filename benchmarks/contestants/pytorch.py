@@ -27,9 +27,7 @@ from jaxviz.models import architecture
 class PyTorch(Stepping):
     """`task.batch` images a call; NCHW shapes in channels_last memory."""
 
-    def __init__(
-        self, task: Task, *, device: str = "cpu", autocast: bool = False, compiler: str | None = None
-    ) -> None:
+    def __init__(self, task: Task, *, device: str = "cpu", autocast: bool = False, compiler: str | None = None) -> None:
         """`compiler` is a backend of `torch.compile`; None: eager.
 
         Raises:

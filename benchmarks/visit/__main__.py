@@ -50,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _keep(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.visit keep")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.visit keep", description="keeps a finished visit")
     parser.add_argument("folder", type=Path, help="where a visit wrote its visit.json")
-    folder = parser.parse_args(words).folder
+    parser.add_argument("--commit", help="of the copy that was measured, where it held no git folder")
+    options = parser.parse_args(words)
     try:
-        print(f"wrote {keep.keep(folder, RESULTS)}; next: python -m benchmarks.report")
+        print(f"wrote {keep.keep(options.folder, RESULTS, options.commit)}; next: python -m benchmarks.report")
     except keep.KeepError as error:
         print(f"visit: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """The products in a compiled program's text (optimized HLO) and the types of their operands.
 
-A product is a `convolution` or `dot` instruction, wherever it stands (inside a Triton or cuDNN fusion too), or a call of
-cuDNN or cuBLAS, whose first two operands are multiplied. Text with and without operand types is understood.
+A product is a `convolution` or `dot` instruction, wherever it stands (inside a Triton or cuDNN fusion too), or a call
+of cuDNN or cuBLAS, whose first two operands are multiplied. Text with and without operand types is understood.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 MOST_NAMES = 10
 LIBRARY_CALL = re.compile(r'custom_call_target="(__cudnn\$\w+|__cublas\$[\w$]+|__onednn\$\w+|__triton\$?\w*)"')
 PRODUCT_CALL = re.compile(r"__cudnn\$conv|__cublas\$|__onednn\$(convolution|matmul)")
-INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|[a-z]\w*(?:\[[^]]*\])?\S*) (?P<op>[\w\-]+)\(")
+INSTRUCTION = re.compile(
+    r"^\s*(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>\(.*?\)|[a-z]\w*(?:\[[^]]*\])?\S*) (?P<op>[\w\-]+)\("
+)
 OPERAND = re.compile(r"(?:(?P<type>[a-z]+\d*\w*)\[[^]]*\](?:\{[^}]*\})? )?%?(?P<name>[A-Za-z_][\w.\-]*)")
 
 

@@ -34,7 +34,9 @@ def keep(folder: Path, results: Path, commit: str | None = None) -> Path:
     record = json.loads(path.read_text())
     check(record, str(path))
     moment = datetime.fromisoformat(record["started"]).strftime("%Y-%m-%dT%H-%M-%SZ")
-    target = results / f"{moment}-{(record['git']['hash'] or commit or 'nogit')[:7]}.json"
+    if record["git"]["hash"] is None:
+        record["git"]["hash"] = commit
+    target = results / f"{moment}-{(record['git']['hash'] or 'nogit')[:7]}.json"
     results.mkdir(parents=True, exist_ok=True)
     text = json.dumps(record, indent=1)
     flat = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)  # numbers of a list on one line

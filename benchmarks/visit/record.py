@@ -46,9 +46,7 @@ class Record:
             "hardware": machine.hardware() | {"gpus": gpus()},
             "versions": machine.versions() | machine.versions_of(PACKAGES),
             "environment": {
-                name: value
-                for name, value in machine.tuning(dict(environment)).items()
-                if not name.endswith(PLACES)
+                name: value for name, value in machine.tuning(dict(environment)).items() if not name.endswith(PLACES)
             },
             "settings": settings.to_json(),
             "cells": [],

@@ -6,6 +6,7 @@ to its log. Its stdin is a pipe that ends with this process, and the child ends 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -108,10 +109,8 @@ def _exit_code(process: subprocess.Popen[bytes], ends: float) -> int | None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill whatever is left of the child's group, also what the child itself started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
     for pipe in (process.stdin, process.stdout):
         assert pipe is not None

@@ -40,7 +40,9 @@ def scores_in(
     filters, size = settings.scores_filters, settings.scores_size
     starts = starting_images(SEED, filters, size)
     config = RenderConfig.keras(image_size=size, steps=SCORED_STEPS, batch_size=filters, dtype=dtype)
-    context: AbstractContextManager[Any] = nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    context: AbstractContextManager[Any] = (
+        nullcontext() if precision is None else jax.default_matmul_precision(precision)
+    )
     with context:
         result = render_layer(model, layer, range(filters), config, initial_images=starts)
     return {"first": floats(result.history[:, 0]), "second": floats(result.history[:, 1])}

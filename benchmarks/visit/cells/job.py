@@ -35,12 +35,13 @@ WORTH = 1.03  # a doubled N that is no faster than this ends the sweep
 CACHE_EVENTS = "/jax/compilation_cache/cache_"  # hits, misses
 SMALL_CROP_PX = 7  # where the preset's 25 leave nothing
 SMALL_PX = 100
+PLACES = ("folder", "grid", "animation")  # in the command's summary
 
 
 def job(
     settings: Settings, folder: Path, *, layer: str, size: int, batch_sizes: Sequence[int], dtypes: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """A row for each dtype and N, with the machine's dot rate measured after it; ends where a doubled N gains nothing."""
+    """A row for each dtype and N, and the dot rate measured after it; ends where a doubled N gains nothing."""
     bench = bench_of(settings, folder, layer, size, batch_sizes, dtypes)
     rows: list[dict[str, Any]] = []
     for dtype in dtypes:
@@ -87,6 +88,7 @@ def measured(bench: Bench, row: Row, settings: Settings) -> dict[str, Any]:
 def bench_of(
     settings: Settings, folder: Path, layer: str, size: int, batch_sizes: Sequence[int], dtypes: Sequence[str]
 ) -> Bench:
+    """What all programs of a cell share: the visit's weights on the first device."""
     asked = checked_settings(
         model=settings.model,
         layers=[layer],
@@ -132,5 +134,5 @@ def files(settings: Settings, folder: Path, *, layer: str) -> Iterator[dict[str,
         "seconds": round(seconds, 3),
         "files": len(written),
         "mib": round(sum(written) / machine.MIB, 2),
-        "summary": json.loads(done.stdout),
+        "summary": {name: value for name, value in json.loads(done.stdout).items() if name not in PLACES},
     }

@@ -31,8 +31,8 @@ def start(settings: Settings, folder: Path) -> Iterator[dict[str, Any]]:
     """
     if jax.default_backend() == "cpu" and not settings.rehearsal:
         raise RefusedError(
-            "JAX computes on the CPU here, and a visit is about a GPU: see `python3 -c 'import jax; jax.devices()'` and "
-            "nvidia-smi, install jax[cuda13], or rehearse with --rehearse"
+            "JAX computes on the CPU here, and a visit is about a GPU: look at nvidia-smi and at what "
+            "`import jax; jax.devices()` says, install jax[cuda13], or rehearse with --rehearse"
         )
     devices = jax.devices()
     free = free_bytes(devices[0])
