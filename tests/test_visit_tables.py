@@ -175,6 +175,11 @@ def test_presets_of_a_rehearsal_are_not_compared(record):
     assert one(record, "The preset distill")[0] is None
 
 
+def test_programs_of_a_rehearsal_are_not_held_to_bfloat16(record):
+    record["rehearsal"] = True
+    assert one(record, "In bfloat16 no product has float32 operands (conv2)")[0] is None
+
+
 def test_float32_operands_are_named(record):
     of(record, "job_conv5")["rows"][0]["products"] |= {"float32_operands": 1, "first_float32": ["dot dot.7"]}
     assert one(record, "In bfloat16 no product has float32 operands (conv5)") == (
