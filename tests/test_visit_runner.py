@@ -170,6 +170,11 @@ def test_visit_without_time_names_what_it_skipped(tmp_path, pretended):
     assert visited(tmp_path)["start"]["status"] == "skipped"
 
 
+def test_flags_of_a_cell_come_after_those_that_are_set():
+    both = run.with_variables({"XLA_FLAGS": "--mine", "PATH": "p"}, {"XLA_FLAGS": "--cells", "KERAS_BACKEND": "jax"})
+    assert both == {"XLA_FLAGS": "--mine --cells", "PATH": "p", "KERAS_BACKEND": "jax"}
+
+
 def test_visit_ends_where_a_cell_refuses(tmp_path, pretended):
     def command(name: str, settings: Path) -> list[str]:
         return (

@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -25,6 +25,7 @@ LOG = "visit.log"
 LOG_BYTES = 64 * 1024  # of one cell, its end
 RESERVE_S = 4.0  # between the last cell's end and the visit's
 PROFILE = "profile.xplane.pb.gz"  # written by its cell
+FLAGS = "XLA_FLAGS"
 LARGEST_FILE = 12 * 2**20
 
 
@@ -75,7 +76,7 @@ def visit(
                 command_of(turn.cell.name, settings_file),
                 limit_s=turn.limit_s,
                 log=cell_log,
-                environment=environment | dict(turn.cell.environment),
+                environment=with_variables(environment, turn.cell.environment),
                 on_result=record.so_far,
             )
             record.end(outcome)
@@ -107,6 +108,12 @@ def cell_environment(kept: Path, *, rehearsal: bool) -> dict[str, str]:
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     return dict(os.environ) | chosen | ({"JAX_PLATFORMS": "cpu"} if rehearsal else {})
+
+
+def with_variables(environment: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """The environment with a cell's variables; its flags for XLA come after those that are set already."""
+    flags = [variables[FLAGS] for variables in (environment, more) if variables.get(FLAGS)]
+    return {**environment, **more} | ({FLAGS: " ".join(flags)} if flags else {})
 
 
 def keep_profile(work: Path, out: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -43,21 +44,29 @@ def job(
 ) -> Iterator[dict[str, Any]]:
     """A row for each dtype and N, and the dot rate measured after it; ends where a doubled N gains nothing."""
     bench = bench_of(settings, folder, layer, size, batch_sizes, dtypes)
-    rows: list[dict[str, Any]] = []
+    found: dict[str, Any] = {"layer": layer, "size": size, "dot_rates": {}, "rows": []}
     for dtype in dtypes:
+        rate: DotRate | None = None
         best = 0.0
         for batch_size in batch_sizes:
-            row = measured(bench, executable.new_row(bench, layer, dtype, batch_size), settings)
-            rows.append(row)
-            yield {"layer": layer, "size": size, "rows": rows}
-            speed = row["figures"]["image_steps_per_s"] if row["figures"] else 0.0
-            if speed < WORTH * best or not speed:
+            row, more = measured(bench, executable.new_row(bench, layer, dtype, batch_size))
+            found["rows"].append(more | _with_figures(row, settings, rate))
+            yield found
+            if row.status != "ok":
+                break
+            if rate is None:
+                rate = _dot_rate(row, settings)
+                found["dot_rates"][dtype] = msgspec.to_builtins(rate)
+                found["rows"][-1] = more | _with_figures(row, settings, rate)
+                yield found
+            speed = found["rows"][-1]["figures"]["image_steps_per_s"]
+            if speed < WORTH * best:
                 break
             best = speed
 
 
-def measured(bench: Bench, row: Row, settings: Settings) -> dict[str, Any]:
-    """One program: compiled, called, timed, its products read; a row of `jaxviz bench` and more."""
+def measured(bench: Bench, row: Row) -> tuple[Row, dict[str, Any]]:
+    """One program, compiled, called, timed, its products read: a row of `jaxviz bench`, and what has no room there."""
     device = bench.mesh.devices.flat[0]
     free = free_bytes(device)
     counted: Counter[str] = Counter()
@@ -67,22 +76,29 @@ def measured(bench: Bench, row: Row, settings: Settings) -> dict[str, Any]:
         program = executable.compile_program(bench, row)
         hits, misses = (counted[CACHE_EVENTS + kind] for kind in ("hits", "misses"))
         found |= {"compiled_before": hits > 0 and misses == 0, "products": _products(program)}
-        for _ in range(settings.repeats):
+        for _ in range(bench.settings.repeats):
             seconds, transfer_s = executable.timed_call(bench, program)
             program.seconds.append(seconds)
             program.transfer_seconds.append(transfer_s)
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not ran_out_of_memory(error):
             raise
-        return found | msgspec.to_builtins(row)
+        return row, found
     finally:
         jax.monitoring.clear_event_listeners()
+    return program.finished_row(), found
+
+
+def _dot_rate(row: Row, settings: Settings) -> DotRate:
     rates = tuple(map(figures.rounded, dot.interleaved_rates({row.dtype: settings.dot_side})[row.dtype]))
     rate = DotRate(side=settings.dot_side, gflops_each=rates, precision=row.precision)
-    rate = replace(rate, gflops=sorted(rates)[len(rates) // 2])
-    done = program.finished_row()
-    done = replace(done, figures=figures.row_figures(done, settings.steps, rate, 1))
-    return found | {"dot_rate": msgspec.to_builtins(rate)} | msgspec.to_builtins(done)
+    return replace(rate, gflops=statistics.median(rates))
+
+
+def _with_figures(row: Row, settings: Settings, rate: DotRate | None) -> dict[str, Any]:
+    """The row as JSON; a share of the dot rate where that is known already."""
+    made: dict[str, Any] = msgspec.to_builtins(replace(row, figures=figures.row_figures(row, settings.steps, rate, 1)))
+    return made
 
 
 def bench_of(
