@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Minutes on a GPU in one command; what it answers: benchmarks/README.md.
 #
-#   benchmarks/gpu_visit.sh [--out FOLDER] [--wheels FOLDER] [--minutes 7] [--rehearse] [--only CELL ...]
+#   benchmarks/gpu_visit.sh [--out FOLDER] [--wheels FOLDER] [--minutes 7] [--resume] [--rehearse] [--only CELL ...]
 #
 # Installs what is missing from wheels (benchmarks/gpu_wheels.sh) into a folder of its own, nothing from the network, and
 # runs `python -m benchmarks.visit` from this checkout. PYTHON names the interpreter, default python3.

@@ -19,6 +19,7 @@ from helpers_cli import environment  # noqa: E402
 
 from benchmarks.visit import run  # noqa: E402
 from benchmarks.visit.record import FILE, Record  # noqa: E402
+from benchmarks.visit.resume import ResumeError  # noqa: E402
 from benchmarks.visit.runner import REFUSED, UNAVAILABLE, Outcome, run_cell  # noqa: E402
 from benchmarks.visit.schedule import Cell, Skip, Turn  # noqa: E402
 from benchmarks.visit.settings import REHEARSAL  # noqa: E402
@@ -168,6 +169,38 @@ def test_failing_cell_does_not_stop_the_visit(tmp_path, pretended):
 def test_visit_without_time_names_what_it_skipped(tmp_path, pretended):
     run.visit(REHEARSAL, out=tmp_path, minutes=1, spent_s=70, patterns=("start",), command_of=pretended)
     assert visited(tmp_path)["start"]["status"] == "skipped"
+
+
+def test_resumed_visit_takes_over_what_was_complete(tmp_path, pretended):
+    names = ("start", "scores_conv2", "contract_conv2")
+    asked: list[str] = []
+
+    def command(name: str, settings: Path) -> list[str]:
+        asked.append(name)
+        return pretended(name, settings)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    run.visit(REHEARSAL, out=first, minutes=5, patterns=names, command_of=pretended)
+    kept = tmp_path / "kept" / FILE
+    run.visit(REHEARSAL, out=second, minutes=5, patterns=names, earlier=kept, command_of=command)
+    assert asked == ["start", "scores_conv2"]
+    assert visited(second).keys() == visited(first).keys()
+    assert visited(second)["contract_conv2"]["visit"] == json.loads((first / FILE).read_text())["started"]
+
+
+def test_visit_to_another_machine_is_not_resumed(tmp_path, pretended):
+    run.visit(REHEARSAL, out=tmp_path, minutes=5, patterns=("start",), command_of=pretended)
+    earlier = tmp_path / "earlier.json"
+    values = json.loads((tmp_path / FILE).read_text())
+    values["hardware"]["gpus"] = ["Pretended GPU, 1 MiB"]
+    earlier.write_text(json.dumps(values))
+    with pytest.raises(ResumeError, match="of another visit: hardware is"):
+        run.visit(REHEARSAL, out=tmp_path, minutes=5, patterns=("start",), earlier=earlier, command_of=pretended)
+
+
+def test_visit_without_an_earlier_one_is_not_resumed(tmp_path, pretended):
+    with pytest.raises(ResumeError, match="no earlier visit to go on with"):
+        run.visit(REHEARSAL, out=tmp_path, minutes=5, earlier=tmp_path / "none.json", command_of=pretended)
 
 
 def test_flags_of_a_cell_come_after_those_that_are_set():

@@ -6,6 +6,7 @@
     schedule.py   whose turn it is and how long it may last; pure
     runner.py     one cell in a process of its own, killed at its limit
     record.py     visit.json, whole after every write
+    resume.py     a second visit goes on where the first ended
     cell.py       the child process
     cells/        what is measured, one file a section
     hlo.py        the operand types of the products in a compiled program

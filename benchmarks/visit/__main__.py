@@ -17,7 +17,9 @@ from types import FrameType
 from benchmarks.settings import ROOT
 from benchmarks.visit import keep
 from benchmarks.visit.program import MINUTES
-from benchmarks.visit.run import visit
+from benchmarks.visit.record import FILE
+from benchmarks.visit.resume import ResumeError
+from benchmarks.visit.run import kept_folder, visit
 from benchmarks.visit.settings import REHEARSAL, RESULTS, VISIT
 
 REHEARSAL_MINUTES = 30.0
@@ -35,18 +37,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help=f"for all of it; default {MINUTES:g}")
     parser.add_argument("--rehearse", action="store_true", help="on the CPU, tiny; says nothing about a GPU")
     parser.add_argument("--only", nargs="+", default=["*"], metavar="GLOB", help="cells to run; default: all")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        nargs="?",
+        const=kept_folder() / FILE,
+        metavar="VISIT.json",
+        help="go on where a visit to this machine ended; default: the last one",
+    )
     parser.add_argument("--since", type=float, metavar="SECONDS", help="when it began, seconds since 1970; default now")
     options = parser.parse_args(words)
     signal.signal(signal.SIGTERM, _stop)
     minutes = options.minutes or (REHEARSAL_MINUTES if options.rehearse else MINUTES)
-    return visit(
-        REHEARSAL if options.rehearse else VISIT,
-        out=options.out,
-        minutes=minutes,
-        spent_s=0.0 if options.since is None else max(0.0, time.time() - options.since),
-        patterns=options.only,
-        command=_command(options.rehearse, minutes, options.only),
-    )
+    try:
+        return visit(
+            REHEARSAL if options.rehearse else VISIT,
+            out=options.out,
+            minutes=minutes,
+            spent_s=0.0 if options.since is None else max(0.0, time.time() - options.since),
+            patterns=options.only,
+            earlier=options.resume,
+            command=_command(options.rehearse, minutes, options.only, resumed=options.resume is not None),
+        )
+    except ResumeError as error:
+        print(f"visit: {error}", file=sys.stderr)
+        return 1
 
 
 def _keep(words: Sequence[str]) -> int:
@@ -62,9 +77,10 @@ def _keep(words: Sequence[str]) -> int:
     return 0
 
 
-def _command(rehearse: bool, minutes: float, only: Sequence[str]) -> str:
+def _command(rehearse: bool, minutes: float, only: Sequence[str], *, resumed: bool) -> str:
     """The command without its places."""
     words = ["python -m benchmarks.visit", f"--minutes {minutes:g}", *(["--rehearse"] if rehearse else [])]
+    words += ["--resume"] if resumed else []
     return " ".join(words + ([f"--only {' '.join(only)}"] if list(only) != ["*"] else []))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,11 @@ class Record:
             "settings": settings.to_json(),
             "cells": [],
         }
+        self.write()
+
+    def take_over(self, cells: Sequence[dict[str, Any]]) -> None:
+        """Cells that an earlier visit has completed."""
+        self.values["cells"] += cells
         self.write()
 
     def begin(self, turn: Turn, at_s: float) -> None:
@@ -100,9 +105,9 @@ class Record:
         self.values["finished"] = _now()
         self.write()
 
-    def write(self) -> None:
-        """Replace the file by the record as it is now."""
-        write_atomically(self.path, (json.dumps(self.values, indent=1, allow_nan=False) + "\n").encode())
+    def write(self, path: Path | None = None) -> None:
+        """Replace the file, or another, by the record as it is now."""
+        write_atomically(path or self.path, (json.dumps(self.values, indent=1, allow_nan=False) + "\n").encode())
 
 
 def gpus() -> list[str]:

@@ -18,6 +18,7 @@ from typing import TextIO
 from benchmarks.settings import ROOT
 from benchmarks.visit import program, schedule
 from benchmarks.visit.record import FILE, Record
+from benchmarks.visit.resume import completed
 from benchmarks.visit.runner import Outcome, cell_command, run_cell
 from benchmarks.visit.settings import Settings
 
@@ -36,6 +37,7 @@ def visit(
     minutes: float,
     spent_s: float = 0.0,
     patterns: Sequence[str] = ("*",),
+    earlier: Path | None = None,
     command: str = "",
     command_of: Callable[[str, Path], list[str]] = cell_command,
 ) -> int:
@@ -47,8 +49,12 @@ def visit(
         minutes: for all of it, `spent_s` included.
         spent_s: what installing has taken already.
         patterns: globs of the cells to run.
+        earlier: the record of a visit to go on with.
         command: what was typed, for the record.
         command_of: the command of a cell, given its name and the settings file.
+
+    Raises:
+        ResumeError: `earlier` is no visit to this machine with this code.
     """
     began = time.monotonic() - spent_s
     kept = kept_folder()
@@ -59,7 +65,9 @@ def visit(
     settings.write(settings_file)
     environment = cell_environment(kept, rehearsal=settings.rehearsal)
     record = Record(out / FILE, settings, minutes=minutes, command=command, environment=environment)
-    chosen = schedule.only(program.sections(settings, minutes), patterns)
+    taken = [] if earlier is None else completed(earlier, record.values)
+    record.take_over(taken)
+    chosen = schedule.only(program.sections(settings, minutes), patterns, without=[cell["name"] for cell in taken])
     ends_s = 60 * minutes - RESERVE_S
     refused = False
     with (out / LOG).open("w") as log:
@@ -80,6 +88,7 @@ def visit(
                 on_result=record.so_far,
             )
             record.end(outcome)
+            record.write(kept / FILE)
             log.write(cell_log.read_bytes()[-LOG_BYTES:].decode(errors="replace"))
             _say(log, _words(turn.cell.name, outcome))
             refused = outcome.status == "refused"

@@ -85,12 +85,16 @@ def turns(sections: Sequence[Section], *, ends_s: float, clock: Callable[[], flo
             )
 
 
-def only(sections: Sequence[Section], patterns: Sequence[str]) -> tuple[Section, ...]:
-    """The sections with those cells alone whose names fit a glob."""
+def only(sections: Sequence[Section], patterns: Sequence[str], *, without: Sequence[str] = ()) -> tuple[Section, ...]:
+    """The sections with those cells alone whose names fit a glob, less some."""
     chosen = [
         replace(
             section,
-            cells=tuple(cell for cell in section.cells if any(fnmatchcase(cell.name, glob) for glob in patterns)),
+            cells=tuple(
+                cell
+                for cell in section.cells
+                if any(fnmatchcase(cell.name, glob) for glob in patterns) and cell.name not in without
+            ),
         )
         for section in sections
     ]
