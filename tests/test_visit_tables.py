@@ -77,7 +77,7 @@ def record(monkeypatch) -> dict:
     monkeypatch.setattr(references, "read", lambda: KNOWN)
     scores = {"precisions": {name: {"first": [1.0, -1.0], "second": [2.0, 0.5]} for name in TOLERANCES}}
     contract = {"dtypes": {dtype: {"rerun": dict(SAME), "place": dict(SAME)} for dtype in ("float32", "bfloat16")}}
-    summary = {"filters": list(range(2048)), "counts": {"ok": 2047, "dead": 1, "nan": 0}, "missing": 0, "render_s": 9.0}
+    summary = {"counts": {"ok": 2047, "dead": 1, "nan": 0}, "missing": 0, "render_s": 9.0}
     sweep = {"layer": CONV5, "size": 180, "rows": [row(CONV5, "bfloat16", n, s) for n, s in ((64, 0.4), (128, 0.7))]}
     sweep["rows"].append(row(CONV5, "bfloat16", 256, 1.39) | {"status": "ok"})
     return {
@@ -197,6 +197,12 @@ def test_goal_is_three_tenths_of_a_second(record, seconds, holds):
 def test_contestant_with_other_scores_does_not_hold(record):
     of(record, "race_pytorch_float32")["layers"][CONV2] |= {"first_scores": [1.1, -1.0]}
     assert one(record, "pytorch_float32 starts from")[0] is False
+
+
+def test_layer_that_was_cut_off_says_how_far_it_came(record):
+    del of(record, "files")["summary"]
+    assert one(record, "A whole layer") == (None, "cut off after 9 files in 12.0 s")
+    assert "pictures of" not in tables.block(record, "a.json")
 
 
 def test_absent_contestant_gives_its_reason(record):

@@ -60,7 +60,7 @@ def by_name(settings: Settings) -> dict[str, Cell]:
 
 def _correct() -> tuple[Cell, ...]:
     return (
-        Cell("start", "start.start", 0, 60),
+        Cell("start", "start.start", 0, 85),
         Cell("scores_conv2", "correct.scores", 8, 45, {"layer": CONV2}),
         Cell("scores_conv5", "correct.scores", 15, 80, {"layer": CONV5}),
         Cell("contract_conv2", "correct.contract", 8, 45, {"layer": CONV2}),
@@ -87,7 +87,7 @@ def _job(settings: Settings) -> tuple[Cell, ...]:
         Cell(
             "batch_sizes", "job.job", 20, 120, sweep | {"batch_sizes": (settings.filters, *settings.batch_sizes)}
         ),
-        Cell("files", "job.files", 15, 90, {"layer": CONV5}),
+        Cell("files", "job.files", 15, 120, {"layer": CONV5}),
     )  # fmt: skip
 
 

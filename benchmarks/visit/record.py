@@ -22,7 +22,7 @@ from jaxviz.files import write_atomically
 
 SCHEMA = 1
 FILE = "visit.json"
-SMI_FIELDS = "name,memory.total,driver_version,pstate,clocks.max.sm,power.limit"
+SMI_FIELDS = "name,memory.total,driver_version,clocks.max.sm,power.limit"
 SMI_TIMEOUT_S = 10
 PLACES = ("_DIR", "_HOME", "_PATH")  # endings of variables that name folders
 PACKAGES = ("jax-cuda13-plugin", "jax-cuda12-plugin", "nvidia-cudnn-cu13", "nvidia-cublas", "triton", "optree")

@@ -120,11 +120,11 @@ def _batch_sizes(cells: dict[str, Any]) -> Iterator[str]:
 
 def _files(cells: dict[str, Any]) -> Iterator[str]:
     result = result_of(cells, "files")
-    if result:
-        count = len(result["summary"]["filters"])
+    if result and "summary" in result:
+        count = sum(result["summary"]["counts"].values())
         yield from (
             f"`{result['command']}`: {count} filters in {result['seconds']:.1f} s from the start of the process to "
-            f"{result['files']} files of {result['mib']:.1f} MiB, {result['summary']['render_s']:.1f} s of it "
+            f"{result['files']} pictures of {result['mib']:.1f} MiB, {result['summary']['render_s']:.1f} s of it "
             "rendering and writing.",
             "",
         )

@@ -180,6 +180,8 @@ def _files(cells: dict[str, Any]) -> Verdict:
     result = result_of(cells, "files")
     if result is None:
         return Verdict(fact, None, why_not(cells.get("files")))
+    if "summary" not in result:
+        return Verdict(fact, None, f"cut off after {result['files']} files in {result['seconds']} s")
     counts = result["summary"]["counts"]
     return Verdict(fact, counts["nan"] == 0 and result["summary"]["missing"] == 0, f"{counts} in {result['seconds']} s")
 

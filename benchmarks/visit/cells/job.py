@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -36,7 +36,8 @@ WORTH = 1.03  # a doubled N that is no faster than this ends the sweep
 CACHE_EVENTS = "/jax/compilation_cache/cache_"  # hits, misses
 SMALL_CROP_PX = 7  # where the preset's 25 leave nothing
 SMALL_PX = 100
-PLACES = ("folder", "grid", "animation")  # in the command's summary
+LOOK_S = 2.0  # between two looks at the files of a whole layer
+LEFT_OUT = ("folder", "grid", "animation", "filters")  # of the command's summary: places, and 2,048 numbers
 
 
 def job(
@@ -138,17 +139,18 @@ def files(settings: Settings, folder: Path, *, layer: str) -> Iterator[dict[str,
     if settings.size < SMALL_PX:
         options += ["--crop", str(SMALL_CROP_PX)]
     words = ["render", settings.model, layer, *options, "--weights", str(folder / WEIGHTS), "--out", str(out), "--json"]
+    found: dict[str, Any] = {"command": "jaxviz " + " ".join(["render", settings.model, layer, *options])}
     started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "jaxviz", *words], stdout=subprocess.PIPE, text=True, env=os.environ, check=True
-    )
-    seconds = time.perf_counter() - started
-    written = [path.stat().st_size for path in out.rglob("*") if path.is_file()]
+    process = subprocess.Popen([sys.executable, "-m", "jaxviz", *words], stdout=subprocess.PIPE, text=True)
+    answer = None
+    while answer is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            answer, _ = process.communicate(timeout=LOOK_S)
+        seconds = time.perf_counter() - started
+        written = [path.stat().st_size for path in out.rglob("*.png")]
+        mib = round(sum(written) / machine.MIB, 2)
+        yield (found := found | {"seconds": round(seconds, 3), "files": len(written), "mib": mib})
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, found["command"])
     shutil.rmtree(out)
-    yield {
-        "command": "jaxviz " + " ".join(["render", settings.model, layer, *options]),
-        "seconds": round(seconds, 3),
-        "files": len(written),
-        "mib": round(sum(written) / machine.MIB, 2),
-        "summary": {name: value for name, value in json.loads(done.stdout).items() if name not in PLACES},
-    }
+    yield found | {"summary": {name: value for name, value in json.loads(answer).items() if name not in LEFT_OUT}}
