@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from benchmarks.settings import MODEL, ROOT
 
@@ -65,7 +66,7 @@ class Settings:
         """As JSON."""
         path.write_text(json.dumps(self.to_json()))
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, Any]:
         """A dictionary of JSON values."""
         return asdict(self) | {"batch_sizes": list(self.batch_sizes)}
 
@@ -94,5 +95,5 @@ REHEARSAL = Settings(
 )
 
 
-def _immutable(value: object) -> object:
+def _immutable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

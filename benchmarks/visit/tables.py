@@ -77,7 +77,9 @@ def _jobs(record: dict[str, Any], cells: dict[str, Any]) -> Iterator[str]:
     )
     for name in JOBS:
         result = result_of(cells, name)
-        for row in result["rows"] if result else []:
+        if result is None:
+            continue
+        for row in result["rows"]:
             figures = row["figures"]
             if figures is None:
                 yield f"| `{row['layer']}`, {result['size']} px | {row['dtype']} | out of memory | | | | | |"
@@ -94,8 +96,8 @@ def _jobs(record: dict[str, Any], cells: dict[str, Any]) -> Iterator[str]:
 
 def _batch_sizes(cells: dict[str, Any]) -> Iterator[str]:
     result = result_of(cells, "batch_sizes")
-    measured = [row for row in result["rows"] if row["figures"]] if result else []
-    if not measured:
+    measured = [row for row in (result or {"rows": []})["rows"] if row["figures"]]
+    if result is None or not measured:
         return
     best = max(row["figures"]["images_per_s"] for row in measured)
     near = min(row["batch_size"] for row in measured if row["figures"]["images_per_s"] >= NEAR_BEST * best)
@@ -153,7 +155,7 @@ def _race(record: dict[str, Any], cells: dict[str, Any]) -> Iterator[str]:
 def _speed(cells: dict[str, Any], name: str, layer: str) -> str:
     values = (result_of(cells, name) or {"layers": {}})["layers"].get(layer)
     if values is None:
-        return cells.get(name, {}).get("status", "not run")
+        return str(cells.get(name, {}).get("status", "not run"))
     return f"{values['image_steps_per_s']:,.0f} ({statistics.median(values['seconds']):.4g} s)"
 
 

@@ -130,6 +130,6 @@ def deterministic(settings: Settings, folder: Path, *, layer: str) -> Iterator[d
     found: dict[str, Any] = {"flags": "XLA_FLAGS of this cell"}
     for part in contract(settings, folder, layer=layer):
         yield (found := found | {"contract": part})
-    arguments = {"layer": layer, "size": settings.size, "batch_sizes": (settings.filters,), "dtypes": ("bfloat16",)}
-    for part in job(settings, folder, **arguments):
+    once = (settings.filters,)
+    for part in job(settings, folder, layer=layer, size=settings.size, batch_sizes=once, dtypes=("bfloat16",)):
         yield found | {"job": part}
