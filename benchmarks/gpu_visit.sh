@@ -13,7 +13,8 @@ wheels=$root/wheels
 words=()
 while (($#)); do
   case $1 in
-    --wheels) wheels=${2:?--wheels needs a folder} && shift 2 ;;
+    --wheels) wheels=$(realpath -m "${2:?--wheels needs a folder}") && shift 2 ;;
+    --out) words+=(--out "$(realpath -m "${2:?--out needs a folder}")") && shift 2 ;;
     *) words+=("$1") && shift ;;
   esac
 done

@@ -47,10 +47,10 @@ def test_wheels_that_are_too_large_are_refused(tmp_path):
 
 
 def visit(*words: str, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [str(ROOT / "benchmarks" / "gpu_visit.sh"), "--out", str(out), "--wheels", str(out / "none"), *words]
-    return subprocess.run(
-        command, env=environment(PYTHON=sys.executable, TMPDIR=str(out)), capture_output=True, text=True
-    )
+    """`gpu_visit.sh`, without wheels, called from the folder that it writes to."""
+    command = [str(ROOT / "benchmarks" / "gpu_visit.sh"), "--out", ".", "--wheels", "none", *words]
+    variables = environment(PYTHON=sys.executable, TMPDIR=str(out))
+    return subprocess.run(command, cwd=out, env=variables, capture_output=True, text=True)
 
 
 def test_visit_without_a_gpu_says_what_to_do(tmp_path):
