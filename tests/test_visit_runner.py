@@ -171,6 +171,17 @@ def test_visit_without_time_names_what_it_skipped(tmp_path, pretended):
     assert visited(tmp_path)["start"]["status"] == "skipped"
 
 
+@pytest.mark.parametrize(("size", "kept"), [(100, True), (run.LARGEST_FILE, False)])
+def test_profile_is_kept_if_it_is_small(tmp_path, size, kept):
+    work, out = tmp_path / "work", tmp_path / "out"
+    work.mkdir()
+    out.mkdir()
+    (work / run.PROFILE).write_bytes(bytes(size))
+    run.keep_profile(work, out)
+    assert (out / run.PROFILE).exists() is kept
+    assert not (work / run.PROFILE).exists()
+
+
 def test_resumed_visit_takes_over_what_was_complete(tmp_path, pretended):
     names = ("start", "scores_conv2", "contract_conv2")
     asked: list[str] = []

@@ -61,6 +61,7 @@ def visit(
     work = kept / "work"
     work.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
+    (work / PROFILE).unlink(missing_ok=True)  # of a visit that was killed
     settings_file = work / "settings.json"
     settings.write(settings_file)
     environment = cell_environment(kept, rehearsal=settings.rehearsal)
@@ -89,13 +90,13 @@ def visit(
             )
             record.end(outcome)
             record.write(kept / FILE)
+            keep_profile(work, out)
             log.write(cell_log.read_bytes()[-LOG_BYTES:].decode(errors="replace"))
             _say(log, _words(turn.cell.name, outcome))
             refused = outcome.status == "refused"
             if refused:
                 break
         record.finish()
-    keep_profile(work, out)
     return 1 if refused else 0
 
 

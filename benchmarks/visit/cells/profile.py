@@ -15,6 +15,7 @@ from benchmarks.visit.cells.job import bench_of
 from benchmarks.visit.run import PROFILE
 from benchmarks.visit.settings import Settings
 from jaxviz.bench import executable
+from jaxviz.files import write_atomically
 
 MOST = 30  # operations
 DTYPE = "bfloat16"
@@ -33,8 +34,7 @@ def profile(settings: Settings, folder: Path, *, layer: str, size: int) -> Itera
     with jax.profiler.trace(str(raw)):
         jax.block_until_ready(program.compiled(*arguments))
     (path,) = raw.rglob("*.xplane.pb")
-    with path.open("rb") as source, gzip.open(folder / PROFILE, "wb") as packed:
-        shutil.copyfileobj(source, packed)
+    write_atomically(folder / PROFILE, gzip.compress(path.read_bytes()))
     found = operations(jax.profiler.ProfileData.from_file(str(path)))
     shutil.rmtree(raw)
     yield {"layer": layer, "size": size, "dtype": DTYPE, "batch_size": settings.filters, "call_s": seconds, **found}
