@@ -10,6 +10,7 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,13 @@ def cores() -> int:
 
 def versions() -> dict[str, str | None]:
     """Of Python and of every package that races; None: not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in PACKAGES:
+    return {"python": platform.python_version()} | versions_of(PACKAGES)
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str | None]:
+    """Of these packages; None: not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

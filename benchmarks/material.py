@@ -35,10 +35,14 @@ def make(
         arrays = random_weights(architecture(model).graph, weights_seed)
         write_safetensors(weights, arrays, {"model": model, "head": "false", "source": f"random, seed {weights_seed}"})
     starts = folder / "starts.npy"
-    generator = np.random.default_rng(starts_seed)
-    images = generator.uniform(-INITIAL_RANGE, INITIAL_RANGE, (filters, size, size, 3)).astype(np.float32)
-    np.save(starts, images)
+    np.save(starts, starting_images(starts_seed, filters, size))
     return {"weights_sha256": _sha256(weights), "starts_sha256": _sha256(starts)}
+
+
+def starting_images(seed: int, filters: int, size: int) -> np.ndarray:
+    """float32 (filters, size, size, 3) in model space, drawn by NumPy: the same on every machine."""
+    drawn = np.random.default_rng(seed).uniform(-INITIAL_RANGE, INITIAL_RANGE, (filters, size, size, 3))
+    return drawn.astype(np.float32)
 
 
 def _sha256(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Turns results into text: a race into the README's table and the chart beside this file, others into README.md there.
 
-    python -m benchmarks.report                 from the newest results in benchmarks/results, facts and pictures
+    python -m benchmarks.report                 from the newest results in benchmarks/results, facts, pictures and gpu
     python -m benchmarks.report RESULT.json     from that race
     python -m benchmarks.report --check         writes nothing; exit code 1 if a file is not what the newest gives
 
@@ -24,12 +24,15 @@ from benchmarks.measure import FACTS
 from benchmarks.measure import block as facts
 from benchmarks.measure import settings as facts_settings
 from benchmarks.settings import BASELINES, REFERENCE, RESULTS, ROOT
+from benchmarks.visit import settings as visit_settings
+from benchmarks.visit import tables as visits
 
 BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
 README = ROOT / "README.md"
 CHART = ROOT / "benchmarks" / "race.svg"
 FACTS_BEGIN, FACTS_END = "<!-- facts:begin -->", "<!-- facts:end -->"
 PICTURES_BEGIN, PICTURES_END = "<!-- pictures:begin -->", "<!-- pictures:end -->"
+GPU_BEGIN, GPU_END = "<!-- gpu:begin -->", "<!-- gpu:end -->"
 FACTS_README = ROOT / "benchmarks" / "README.md"
 COMMAND = "python -m benchmarks.report"
 OURS = ("jaxviz_float32", "jaxviz_bfloat16")
@@ -51,13 +54,15 @@ class ReportError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description="tables and chart from the results of race and facts")
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description="tables and chart from the results of race, facts, pictures and visits"
+    )
     parser.add_argument("result", nargs="?", type=Path, help="of the race; default: the newest in benchmarks/results")
     parser.add_argument("--check", action="store_true", help="only say whether all is up to date")
     options = parser.parse_args(arguments)
     try:
         wanted = _of_the_race(options.result or newest())
-        wanted |= _of_the_rest(_newest_facts(), newest(pictures.RESULTS))
+        wanted |= _of_the_rest(_newest_facts(), newest(pictures.RESULTS), newest(visit_settings.RESULTS))
     except ReportError as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
@@ -87,13 +92,19 @@ def _newest_facts() -> dict[str, tuple[dict[str, Any], str]]:
     return {name: (json.loads(path.read_text()), path.name) for name, path in found.items() if path is not None}
 
 
-def _of_the_rest(of_facts: dict[str, tuple[dict[str, Any], str]], of_pictures: Path | None) -> dict[Path, str]:
+def _of_the_rest(
+    of_facts: dict[str, tuple[dict[str, Any], str]], of_pictures: Path | None, of_a_gpu: Path | None
+) -> dict[Path, str]:
     """The README beside this file; it says so where there is no result."""
     readme = with_block(FACTS_README.read_text(), facts.block(of_facts), FACTS_BEGIN, FACTS_END)
     text = pictures.NOTHING_YET
     if of_pictures is not None:
         text = pictures.block(json.loads(of_pictures.read_text()), of_pictures.name)
-    return {FACTS_README: with_block(readme, text, PICTURES_BEGIN, PICTURES_END)}
+    readme = with_block(readme, text, PICTURES_BEGIN, PICTURES_END)
+    text = visits.NOTHING_YET
+    if of_a_gpu is not None:
+        text = visits.block(json.loads(of_a_gpu.read_text()), of_a_gpu.name)
+    return {FACTS_README: with_block(readme, text, GPU_BEGIN, GPU_END)}
 
 
 def newest(folder: Path = RESULTS) -> Path | None:

@@ -114,8 +114,8 @@ ENTRIES = {
 }
 
 
-def build(name: str, task: Task) -> Any:
-    """A contestant with its model built and its weights set.
+def build(name: str, task: Task, **arguments: Any) -> Any:
+    """A contestant with its model built and its weights set; `arguments` besides those of its row.
 
     Raises:
         UnavailableError: a package is missing, or this jaxviz lacks what the contestant is about.
@@ -125,4 +125,4 @@ def build(name: str, task: Task) -> Any:
         if importlib.util.find_spec(package) is None:
             raise UnavailableError(f"the package {package} is not installed")
     module, _, kind = entry.home.partition(".")
-    return getattr(importlib.import_module(f"{__name__}.{module}"), kind)(task, **entry.arguments)
+    return getattr(importlib.import_module(f"{__name__}.{module}"), kind)(task, **entry.arguments, **arguments)

@@ -6,7 +6,7 @@ probed, and the faster one races.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,10 +21,11 @@ from benchmarks.settings import NORM_EPSILON, Task
 
 
 class KerasJax(Stepping):
-    """`task.batch` images a call, or one."""
+    """`task.batch` images a call, or one; or of other `sizes` the fastest."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, sizes: Sequence[int] | None = None) -> None:
         super().__init__(task)
+        self._sizes = {1, task.batch} if sizes is None else set(sizes)
         self._network = keras_network(task)
         self._clock = CompileClock()
         self._channels = 0
@@ -32,7 +33,7 @@ class KerasJax(Stepping):
         self._step: Callable[..., Any] | None = None
 
     def prepare(self, layer: str) -> Prepared:
-        """Compile both forms, step each a few times, and choose."""
+        """Compile every size, step each a few times, and choose."""
         extractor = keras_extractor(self._network, layer)
         self._channels = extractor.output.shape[-1]
         self._variables = (
@@ -41,7 +42,7 @@ class KerasJax(Stepping):
         )
         self._step = _step(extractor, self.task.step_size)
         probe = {}
-        for size in sorted({1, self.task.batch}):
+        for size in sorted(self._sizes):
             self.images_per_call = size
             self._clock.reset()
             times = self.probe(*self.first_batch())

@@ -28,11 +28,14 @@ from jaxviz.models import architecture
 class PlainJax:
     """`task.batch` images a call, the whole loop in it."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, dtype: str = "float32") -> None:
+        """`dtype` is that of weights and activations; images, gradients and scores are float32."""
         self.task = task
         self.images_per_call = task.batch
         self._graph = architecture(task.model).graph
-        self._weights = jax.tree.map(jnp.asarray, safetensors.numpy.load_file(task.weights))
+        self._weights = {
+            name: jnp.asarray(array, dtype) for name, array in safetensors.numpy.load_file(task.weights).items()
+        }
         self._clock = CompileClock()
         self._climb: Callable[..., Any] | None = None
         self._score: Callable[..., Any] | None = None
@@ -80,10 +83,11 @@ def _climb(score: Callable[..., Any], task: Task, weights: Any, filter_index: An
 
 def _score(rows: tuple[Any, ...], weights: Mapping[str, jax.Array], filter_index: Any, image: jax.Array) -> jax.Array:
     activations: dict[str, jax.Array] = {}
+    dtype = next(iter(weights.values())).dtype
     for row in rows:
         inputs = [activations[name] for name in row.inputs]
-        activations[row.name] = _layer(row, weights, inputs) if inputs else image[None]
-    means = activations[rows[-1].name].mean(axis=(0, 1, 2))  # (channels,)
+        activations[row.name] = _layer(row, weights, inputs) if inputs else image[None].astype(dtype)
+    means = activations[rows[-1].name].astype(jnp.float32).mean(axis=(0, 1, 2))  # (channels,)
     return jnp.sum(means * jax.nn.one_hot(filter_index, means.shape[0]))
 
 

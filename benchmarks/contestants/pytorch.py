@@ -1,4 +1,7 @@
-"""PyTorch, eager, as its performance guide advises for this job: channels_last, weights frozen, a batch a call.
+"""PyTorch as its performance guide advises for this job: channels_last, weights frozen, a batch a call.
+
+Eager in float32 on the CPU for the race; on a GPU also with bfloat16 autocast and with `torch.compile`. A GPU takes
+TF32 for float32 products, as JAX does, and cuDNN's fastest kernels for these shapes.
 
 torchvision has no ResNet50V2, so the network is run from the layer table. A zero pad before a convolution is the
 convolution's own padding, as every PyTorch model writes it. The one before the max-pool stays: the pool's own padding
@@ -7,6 +10,7 @@ is minus infinity, and Keras's is zero.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,7 @@ import safetensors.numpy
 import torch
 from torch.nn import functional
 
-from benchmarks.contestants import Prepared
+from benchmarks.contestants import Prepared, UnavailableError
 from benchmarks.contestants.stepping import Stepping, one_hot
 from benchmarks.settings import MODEL, NORM_EPSILON, Task
 from jaxviz.models import architecture
@@ -23,29 +27,45 @@ from jaxviz.models import architecture
 class PyTorch(Stepping):
     """`task.batch` images a call; NCHW shapes in channels_last memory."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, device: str = "cpu", autocast: bool = False, compiler: str | None = None) -> None:
+        """`compiler` is a backend of `torch.compile`; None: eager.
+
+        Raises:
+            UnavailableError: this PyTorch finds no such device.
+        """
         super().__init__(task)
+        if device == "cuda":
+            if not torch.cuda.is_available():
+                raise UnavailableError(f"PyTorch {torch.__version__} finds no GPU")
+            torch.set_float32_matmul_precision("high")  # TF32; convolutions take it by default
+            torch.backends.cudnn.benchmark = True
+        self._device, self._autocast, self._compiler = device, autocast, compiler
         self._graph = architecture(MODEL).graph
         self._weights = {
-            name: _parameter(array) for name, array in safetensors.numpy.load_file(task.weights).items()
+            name: _parameter(array).to(device) for name, array in safetensors.numpy.load_file(task.weights).items()
         }  # requires_grad is False
         self._rows: tuple[Any, ...] = ()
+        self._scores: Callable[[Any, Any], Any] = self._eager_scores
 
     def prepare(self, layer: str) -> Prepared:
-        """Eager: nothing to compile; a few steps."""
+        """A few steps; eager has nothing to compile."""
         self._rows = tuple(self._graph.path_to(layer))
+        if self._compiler is not None:
+            torch.compiler.reset()
+            self._scores = torch.compile(self._eager_scores, backend=self._compiler, dynamic=False)
         times = self.probe(*self.first_batch())
         return Prepared(times.first_extra_s, times.step_s * self.task.steps / self.images_per_call)
 
     def begin(self, filters: np.ndarray, starts: np.ndarray) -> tuple[Any, Any]:
         """NHWC memory seen as NCHW is channels_last already."""
         selector = torch.from_numpy(one_hot(filters, self._rows[-1].channels))
-        return selector, torch.from_numpy(starts).permute(0, 3, 1, 2)
+        images = torch.from_numpy(starts).permute(0, 3, 1, 2)
+        return selector.to(self._device), images.to(self._device)
 
     def step(self, selector: Any, images: Any) -> tuple[Any, Any]:
         """Forward, backward to the image, update."""
         x = images.detach().requires_grad_()
-        scores = (self._forward(x).mean(dim=(2, 3)) * selector).sum(dim=1)
+        scores = self._scores(x, selector)
         (gradients,) = torch.autograd.grad(scores.sum(), x)
         with torch.no_grad():
             squares = gradients.square().sum(dim=(1, 2, 3), keepdim=True)
@@ -54,8 +74,13 @@ class PyTorch(Stepping):
 
     def fetch(self, array: Any) -> np.ndarray:
         """To NumPy."""
-        found: np.ndarray = array.numpy()
+        found: np.ndarray = array.cpu().numpy()
         return found
+
+    def _eager_scores(self, images: Any, selector: Any) -> Any:
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
+            activation = self._forward(images)
+        return (activation.float().mean(dim=(2, 3)) * selector).sum(dim=1)
 
     def _forward(self, images: Any) -> Any:
         activations: dict[str, Any] = {}

@@ -101,7 +101,7 @@ def compile_program(bench: Bench, row: Row) -> Program:
     settings = bench.settings
     channels = bench.graph.by_name[row.layer].channels
     forward, _ = bench.bound(row.layer, row.dtype)
-    arguments = arguments_of(bench, row, _filters(row, channels))
+    arguments = arguments_of(bench, row, filters_of(row, channels))
     loop = ascent.Loop(forward=forward, layer=row.layer, steps=settings.steps, mesh=bench.mesh)
     started = time.perf_counter()
     compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, loop=loop).compile()
@@ -109,7 +109,7 @@ def compile_program(bench: Bench, row: Row) -> Program:
     scored = min(SCORED_FILTERS, channels)
     scores: list[float] = []
     for first in range(0, scored, row.images_per_call):  # the first call is the warm-up
-        result = compiled(*arguments_of(bench, row, _filters(row, channels, first)))
+        result = compiled(*arguments_of(bench, row, filters_of(row, channels, first)))
         scores += np.asarray(result.scores)[:, 0].tolist()
     mean = sum(scores[:scored]) / scored
     peak = machine.peak_memory(list(bench.mesh.devices.flat))
@@ -127,7 +127,7 @@ def compile_program(bench: Bench, row: Row) -> Program:
 
 def timed_call(bench: Bench, program: Program) -> tuple[float, float]:
     """(seconds on the device, seconds to the host) of one call."""
-    arguments = arguments_of(bench, program.row, _filters(program.row, program.channels))
+    arguments = arguments_of(bench, program.row, filters_of(program.row, program.channels))
     started = time.perf_counter()
     result = jax.block_until_ready(program.compiled(*arguments))
     finished = time.perf_counter()
@@ -153,6 +153,6 @@ def precision(bench: Bench, dtype: str) -> str:
     return machine.precision(bench.mesh.devices.flat[0], dtype, setting, multiplies_bfloat16=multiplies_bfloat16())
 
 
-def _filters(row: Row, channels: int, first: int = 0) -> np.ndarray:
+def filters_of(row: Row, channels: int, first: int = 0) -> np.ndarray:
     """One call's filters: as many as it has images, starting again when the layer has no more."""
     return (np.arange(first, first + row.images_per_call) % channels).astype(np.int32)
