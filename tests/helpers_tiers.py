@@ -1,7 +1,8 @@
-"""Which cases of a large table stand in the default set, and which only in the long one."""
+"""Which tests run when: cases of large tables, and what needs a framework that may not be there."""
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Iterable
 from typing import Any
@@ -19,3 +20,9 @@ def thinned(names: str, *axes: Iterable[Any], every: int, ids: Any = None) -> py
         for place, values in enumerate(itertools.product(*axes))
     ]
     return pytest.mark.parametrize(names.split(", "), cases, ids=ids)
+
+
+def needs(*packages: str) -> pytest.MarkDecorator:
+    """Skip, and say so, where a framework that is compared with is not installed; it is not imported for that."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}: pip install -e '.[dev]'")

@@ -142,7 +142,11 @@ def test_newest_result_of_a_fact_is_the_last_that_has_it(tmp_path):
 
 def test_report_works_without_any_result(monkeypatch, tmp_path, capsys):
     readme = tmp_path / "README.md"
-    marked = [(report.FACTS_BEGIN, report.FACTS_END), (report.PICTURES_BEGIN, report.PICTURES_END)]
+    marked = [
+        (report.FACTS_BEGIN, report.FACTS_END),
+        (report.PICTURES_BEGIN, report.PICTURES_END),
+        (report.GPU_BEGIN, report.GPU_END),
+    ]
     readme.write_text("above\n" + "".join(f"{begin}\nold\n{end}\n" for begin, end in marked))
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(report, "RESULTS", tmp_path / "results")

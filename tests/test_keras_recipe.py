@@ -7,10 +7,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from helpers_tiers import needs
 
 from jaxviz import RenderConfig, render_layer
 
-pytest.importorskip("tensorflow", reason="the comparison with Keras needs TensorFlow: pip install -e '.[dev]'")
+pytestmark = needs("tensorflow")
 
 FILTERS = (0, 7, 31, 63)
 LAYER = "conv2_block1_1_conv"

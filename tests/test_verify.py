@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers_tiers import needs
 
 from jaxviz.models import architecture
 from jaxviz.models.random_weights import random_weights
@@ -13,8 +14,7 @@ from weights_convert import references
 from weights_convert import verify as verify_module
 from weights_convert.verify import verify
 
-pytest.importorskip("tensorflow", reason="the comparison with Keras needs TensorFlow: pip install -e '.[dev]'")
-pytest.importorskip("torch", reason="the comparison of EfficientNet-Lite needs PyTorch: pip install -e '.[dev]'")
+pytestmark = needs("tensorflow", "torch")
 
 SIDE = 64
 BATCH_NORM_ARRAYS = ("gamma", "beta", "moving_mean", "moving_variance")

@@ -19,6 +19,8 @@ from jaxviz.models.layers import GraphForward
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 
+pytestmark = pytest.mark.quick
+
 GPU_TEXT = """
 HloModule jit_ascend, is_scheduled=true
 

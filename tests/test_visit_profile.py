@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # `benchmarks` is not instal
 
 from benchmarks.visit.cells.profile import MOST, operations
 
+pytestmark = pytest.mark.quick
+
 
 def event(name: str, start_ns: float, duration_ns: float, operation: str | None = None) -> Made:
     stats = [("context", 1)] + ([("hlo_op", operation)] if operation else [])

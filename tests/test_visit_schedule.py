@@ -13,6 +13,8 @@ from benchmarks.visit import program
 from benchmarks.visit.schedule import Cell, Section, Skip, Turn, only, turns
 from benchmarks.visit.settings import REHEARSAL, VISIT, Settings
 
+pytestmark = pytest.mark.quick
+
 
 class Clock:
     """Seconds that pass only when told."""

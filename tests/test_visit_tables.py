@@ -20,6 +20,8 @@ from benchmarks.visit.record import FILE, SCHEMA
 from benchmarks.visit.settings import CONV2, CONV5, RESULTS, VISIT
 from benchmarks.visit.verdicts import TOLERANCES, relative_differences, verdicts
 
+pytestmark = pytest.mark.quick
+
 KNOWN = {
     "weights_sha256": "ab" * 32,
     "scores": {layer: {"first": [1.0, -1.0], "second": [2.0, 0.5]} for layer in (CONV2, CONV5)},
