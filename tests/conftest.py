@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen
 from shared_cache import share
@@ -64,7 +65,11 @@ def toy_forward(weights: dict, images: jax.Array, layer: str) -> jax.Array:
 @pytest.fixture(scope="session")
 def toy_model() -> Model:
     """A linen network wrapped by `Model.from_callable`."""
-    weights = ToyNetwork().init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), "conv_c")
+    rng = np.random.default_rng(0)
+    shapes = {"conv_a": (5, 5, 3, 8), "conv_c": (3, 3, 8, 6)}
+    kernels = {name: rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1])) for name, shape in shapes.items()}
+    layers = {name: {"kernel": kernel, "bias": np.zeros(kernel.shape[-1])} for name, kernel in kernels.items()}
+    weights = {"params": jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), layers)}
     return Model.from_callable(
         toy_forward, weights, ["conv_a", "relu_b", "conv_c"], lambda rgb: rgb / 127.5 - 1.0, name="toy"
     )

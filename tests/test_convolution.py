@@ -43,7 +43,7 @@ def assert_same_values_and_gradients(ours, theirs, x):
         np.testing.assert_allclose(ours_array, theirs_array, rtol=0, atol=RELATIVE_TOLERANCE * scale)
 
 
-@thinned("path, pads, stride, kernel_px, shape", [plain, cpu], PADS, [1, 2], [1, 3, 7], SHAPES, every=5)
+@thinned("path, pads, stride, kernel_px, shape", [plain, cpu], PADS, [1, 2], [1, 3, 7], SHAPES, every=7)
 def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     if kernel_px > min(length + sum(pad) for length, pad in zip(shape[1:], pads, strict=True)):
         pads = ((3, 3), (3, 3))
@@ -56,7 +56,7 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     )
 
 
-@thinned("path, pads, stride, shape", [cpu, rounded], PADS, [1, 2], SHAPES, every=5)
+@thinned("path, pads, stride, shape", [cpu, rounded], PADS, [1, 2], SHAPES, every=7)
 def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(path, pads, stride, shape):
     operand = jnp.bfloat16 if path is cpu else jnp.float32
     x = normal(0, (*shape, cpu.WIDE))
@@ -83,7 +83,7 @@ def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(path, pads, s
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=RELATIVE_TOLERANCE * float(np.abs(theirs).max()))
 
 
-@thinned("path, stride, kernel_px, shape", [plain, cpu], [1, 2], [3, 5], SHAPES, every=5)
+@thinned("path, stride, kernel_px, shape", [plain, cpu], [1, 2], [3, 5], SHAPES, every=7)
 def test_depthwise_conv_agrees_with_grouped_lax(shape, kernel_px, stride, path):
     x, kernel = normal(0, (*shape, 6)), normal(1, (kernel_px, kernel_px, 6))
     pads = tuple(lax.padtype_to_pads(shape[1:], (kernel_px, kernel_px), (stride, stride), "SAME"))
@@ -99,7 +99,7 @@ def test_depthwise_conv_is_compiled_without_a_convolution():
     assert "convolution" not in jax.jit(plain.depthwise_conv).lower(x, kernel).as_text()
 
 
-@thinned("ties, shape, window", [False, True], SHAPES, [(3, 2), (2, 2), (1, 2), (3, 1), (3, 3), (2, 3)], every=5)
+@thinned("ties, shape, window", [False, True], SHAPES, [(3, 2), (2, 2), (1, 2), (3, 1), (3, 3), (2, 3)], every=7)
 def test_max_pool_agrees_with_lax(ties, shape, window):
     kernel_px, stride = window
     x = normal(0, (*shape, 2))

@@ -127,6 +127,7 @@ def test_importing_jaxviz_changes_no_device(tmp_path):
     assert run.stdout.split() == ["1", "None"]
 
 
+@pytest.mark.long
 def test_compiled_programs_are_kept_and_found_again(tmp_path):
     words = ["render", "efficientnet_lite0", "block1_1_out", "--filters", "0-1", "--steps", "2"]
     words += ["--size", "64", "--crop", "7", "--json", "--overwrite"]

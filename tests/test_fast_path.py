@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_tiers import thinned
 
 from jaxviz import RenderConfig, ascent, render_layer
 from jaxviz.objectives import Channel
@@ -73,6 +74,7 @@ def test_loop_body_holds_nothing_slow(request, fixture, layer):
     assert not slow
 
 
+@pytest.mark.long
 def test_the_same_reader_finds_what_is_slow_in_the_plain_step(resnet):
     positional, static = arguments(resnet, "conv3_block1_out", forward=PlainForward(resnet.forward))
     products, slow = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
@@ -164,6 +166,7 @@ def test_bfloat16_on_a_cpu_without_its_products_is_rounded_float32(resnet):
     np.testing.assert_allclose(rounded_gradient, gradient, rtol=0, atol=ROUNDING_TOLERANCE * scale)
 
 
+@pytest.mark.long
 def test_bfloat16_scores_are_near_those_of_float32(resnet):
     config = RenderConfig.keras(image_size=64, crop=7, steps=10, batch_size=4)
     exact = render_layer(resnet, "conv3_block1_out", range(4), config)
@@ -194,22 +197,20 @@ class ActivationWay:
         return self.forward(weights, images, layer)
 
 
-@pytest.mark.parametrize(
-    ("fixture", "layer", "below", "border"),
-    [
-        ("resnet", "conv1_conv", "input_layer", 0),
-        ("resnet", "conv2_block1_1_conv", "conv2_block1_preact_relu", 2),
-        ("resnet", "conv2_block1_2_conv", "conv2_block1_1_relu", 1),
-        ("resnet", "conv2_block3_2_conv", "conv2_block3_1_relu", 0),  # strided
-        ("resnet", "conv2_block1_2_bn", "conv2_block1_1_relu", 0),
-        ("lite0", "block2_1_depthwise_conv", "block2_1_expand_relu", 0),
-        ("lite0", "block2_1_project_bn", "block2_1_depthwise_relu", 0),
-    ],
-)
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
-def test_target_that_is_never_computed_gives_the_scores_and_gradients_of_its_activation(
-    request, fixture, layer, below, border, platform
-):
+AFFINE = [
+    ("resnet", "conv1_conv", "input_layer", 0),
+    ("resnet", "conv2_block1_1_conv", "conv2_block1_preact_relu", 2),
+    ("resnet", "conv2_block1_2_conv", "conv2_block1_1_relu", 1),
+    ("resnet", "conv2_block3_2_conv", "conv2_block3_1_relu", 0),  # strided
+    ("resnet", "conv2_block1_2_bn", "conv2_block1_1_relu", 0),
+    ("lite0", "block2_1_depthwise_conv", "block2_1_expand_relu", 0),
+    ("lite0", "block2_1_project_bn", "block2_1_depthwise_relu", 0),
+]
+
+
+@thinned("platform, case", ["cpu", "gpu"], AFFINE, every=3)
+def test_target_that_is_never_computed_gives_the_scores_and_gradients_of_its_activation(request, platform, case):
+    fixture, layer, below, border = case
     model = request.getfixturevalue(fixture)
     run, weights = ascent.bind(model.forward, model.weights, layer, platform=platform)
     assert run.below_affine(layer) == below

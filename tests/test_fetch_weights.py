@@ -23,8 +23,6 @@ from weights_convert.read import read_weights
 from weights_convert.safetensors_file import cache_path
 from weights_convert.sources import KERAS_FILES, KerasFile
 
-pytestmark = pytest.mark.quick
-
 MODEL = "resnet50v2"
 BODY = b"x" * 300_000
 

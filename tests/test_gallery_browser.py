@@ -396,6 +396,7 @@ def test_pages_are_read_without_scripts(browser, site):
 # A wide layer
 
 
+@pytest.mark.long
 def test_wide_layer_loads_only_what_is_near_the_window(tab, wide_site):
     sheets = sheets_asked_for(tab)
     tab.goto(layer_page(wide_site, "head_conv"), wait_until="load")
@@ -406,6 +407,7 @@ def test_wide_layer_loads_only_what_is_near_the_window(tab, wide_site):
         tab.keyboard.press("End")
 
 
+@pytest.mark.long
 def test_wide_layer_shows_every_tile(tab, wide_site):
     """In a window as high as the page: the colour in the middle of each tile is that of its own picture."""
     sheets = sheets_asked_for(tab)

@@ -24,8 +24,6 @@ from jaxviz.objectives import (
     parse_objective,
 )
 
-pytestmark = pytest.mark.quick
-
 MAP_OBJECTIVES = {
     "channel": Channel(),
     "border": Channel(border=1),

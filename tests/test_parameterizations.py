@@ -256,6 +256,7 @@ def test_inverse_transform_does_not_depend_on_the_place_in_the_batch(side):
     assert_place_does_not_matter(lambda p: transform(p[0], p[1]), starts, range(2, LARGEST_BATCH + 1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", SIZES[:2])
 def test_fourier_fits_an_image(size):
     parameterization, target = Fourier(size, preprocess), photograph(size)
@@ -263,6 +264,7 @@ def test_fourier_fits_an_image(size):
     assert np.abs(fitted - target).mean() < FIT
 
 
+@pytest.mark.long
 def test_maco_fits_an_image_of_its_own_spectrum():
     """One of the standardised contrast, which belongs to the parameterization. At fewer frequencies less exactly."""
     size = (20, 31)
@@ -277,6 +279,7 @@ def test_maco_fits_an_image_of_its_own_spectrum():
     assert np.abs(fitted - target).mean() < FIT
 
 
+@pytest.mark.long
 def test_maco_fits_what_another_start_looks_like():
     parameterization = Maco((24, 20), preprocess)
     start, target = draw(parameterization), rgb_of(parameterization, draw(parameterization, seed=7))

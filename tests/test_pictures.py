@@ -33,7 +33,7 @@ SAME_PICTURE = 1  # grey levels: another program for the same numbers rounds oth
 TOLERANCE = 1e-4  # float32 sums in another order
 
 
-@thinned("parameterization, objective", ["pixel", "fourier", "maco"], OBJECTIVES, every=4)
+@thinned("parameterization, objective", ["pixel", "fourier", "maco"], OBJECTIVES, every=8)
 def test_score_rises_for_every_objective_and_parameterization(toy_model, parameterization, objective):
     config = RenderConfig(parameterization=parameterization, optimizer="adam", step_size=0.05, steps=24, **SMALL)
     result = render_layer(toy_model, "conv_c", [0], config, objective=OBJECTIVES[objective])
@@ -239,6 +239,7 @@ def test_diversity_couples_the_replicas_of_a_filter_and_nothing_else(toy_model, 
     np.testing.assert_array_equal(alone.pictures, beside.pictures[2:4])
 
 
+@pytest.mark.long
 def test_score_of_coupled_replicas_leaves_the_coupling_out(toy_model, small):
     start = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
     still = dataclasses.replace(small, steps=1, step_size=1e-20)  # the images stay what they are
@@ -289,6 +290,7 @@ def test_history_is_what_was_optimised_and_score_the_plain_objective(toy_model, 
     assert penalized.scores[0] > penalized.history[0, -1]  # nothing is taken off
 
 
+@pytest.mark.long
 def test_total_variation_makes_smoother_images(toy_model):
     config = RenderConfig(optimizer="adam", step_size=0.02, steps=32, **SMALL)
     rough, smooth = (
@@ -368,6 +370,7 @@ def test_direction_numbers_are_its_rows(toy_model, small):
     np.testing.assert_allclose(result.history, channels.history, rtol=TOLERANCE, atol=TOLERANCE)
 
 
+@pytest.mark.long
 def test_another_weight_does_not_recompile(toy_model, small):
     config = dataclasses.replace(small, batch_size=1)
     list(iter_render(toy_model, "conv_c", [0], config, objective=Channel() + 2 * Neuron()))

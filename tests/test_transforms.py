@@ -238,6 +238,7 @@ def test_chain_runs_in_order():
     assert float(jnp.abs(padded_last[0, :2]).max()) == 0
 
 
+@pytest.mark.long
 def test_chain_in_one_resampling_is_the_transforms_one_by_one():
     image, margin = smooth((61, 48)), 16  # what leaves the frame on the way is lost one by one only
     for key in keys(4):
@@ -250,6 +251,7 @@ def test_chain_in_one_resampling_is_the_transforms_one_by_one():
         np.testing.assert_allclose(whole[inner], expected[inner], atol=2 * INTERPOLATION)
 
 
+@pytest.mark.long
 def test_rotations_that_add_up_to_more_than_the_limit_are_resampled_in_between():
     image, key = jnp.asarray(smooth((41, 41))), jax.random.key(1)
     first = call(tf.Rotate(40.0), jax.random.fold_in(key, 0), image)
@@ -302,10 +304,12 @@ def test_compiled_gradient_holds_no_scatter(ascent):
     assert " scatter(" not in text
 
 
+@pytest.mark.long
 def test_compiled_gradient_of_jitter_alone_holds_no_scatter():
     assert " scatter(" not in lowered_ascent(tf.Jitter(8)).compile().as_text()
 
 
+@pytest.mark.long
 def test_the_same_readers_find_the_scatter_of_autodiff():
     def autodiff_jitter(key, image):
         return jax.lax.dynamic_slice(image, (*jax.random.randint(key, (2,), 0, 9), 0), (SIZE[0] - 8, SIZE[1] - 8, 3))
