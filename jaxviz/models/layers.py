@@ -279,5 +279,5 @@ def _pads(x: jax.Array, layer: Layer, border_px: int) -> Pads:
     if layer.padding == "SAME":
         kernel, stride = (layer.kernel, layer.kernel), (layer.stride, layer.stride)
         (top, bottom), (left, right) = lax.padtype_to_pads(x.shape[1:3], kernel, stride, "SAME")
-        return (top, bottom), (left, right)
+        return (int(top), int(bottom)), (int(left), int(right))  # NumPy's integers before JAX 0.9
     return (border_px, border_px), (border_px, border_px)
