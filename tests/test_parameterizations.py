@@ -296,7 +296,9 @@ def test_maco_fits_what_another_start_looks_like():
 def test_parameterization_is_a_pytree_whose_leaves_are_arrays(parameterization):
     leaves, structure = jax.tree.flatten(parameterization)
     assert len(leaves) == (getattr(parameterization, "magnitude", None) is not None)
-    assert jax.tree.unflatten(structure, leaves) == parameterization
+    again, same = jax.tree.flatten(jax.tree.unflatten(structure, leaves))
+    assert same == structure
+    assert all(one is other for one, other in zip(again, leaves, strict=True))
 
 
 def test_another_magnitude_does_not_recompile():
