@@ -217,7 +217,8 @@ def _inverse_rfft2(
     NumPy and unlike in cuFFT.
     """
     height = size[0]
-    down, across = _wave_matrices(size)
+    # The barrier keeps XLA from transposing them while it compiles, which takes seconds for a large image.
+    down, across = lax.optimization_barrier(_wave_matrices(size))
     product = partial(jnp.einsum, precision=lax.Precision.HIGHEST)
     columns = product("yk,ckf->cyf", down, jnp.concatenate([real, imaginary], axis=1))
     parts = jnp.concatenate([columns[:, :height], columns[:, height:]], axis=2)
