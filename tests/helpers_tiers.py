@@ -10,16 +10,21 @@ from typing import Any
 import pytest
 
 
-def thinned(names: str, *axes: Iterable[Any], every: int, ids: Any = None) -> pytest.MarkDecorator:
+def thinned(names: str, *axes: Iterable[Any], every: int) -> pytest.MarkDecorator:
     """`parametrize` over all combinations of the axes: one in so many by default, the others in the long set.
 
-    Where `every` divides no axis's length, each value of each axis comes up among those by default.
+    A value of an axis that none of those by default has brings its first combination in too.
     """
-    cases = [
-        pytest.param(*values, marks=[] if place % every == 0 else [pytest.mark.long])
-        for place, values in enumerate(itertools.product(*axes))
+    cases = list(itertools.product(*map(list, axes)))
+    chosen = set(range(0, len(cases), every))
+    for axis in range(len(cases[0])):
+        for place, case in enumerate(cases):
+            if not any(cases[other][axis] == case[axis] for other in chosen):
+                chosen.add(place)
+    params = [
+        pytest.param(*case, marks=[] if place in chosen else [pytest.mark.long]) for place, case in enumerate(cases)
     ]
-    return pytest.mark.parametrize(names.split(", "), cases, ids=ids)
+    return pytest.mark.parametrize(names.split(", "), params)
 
 
 def needs(*packages: str) -> pytest.MarkDecorator:

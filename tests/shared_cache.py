@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import shutil
 from importlib import metadata
 from pathlib import Path
 
 import jax
+
+from jaxviz import devices
 
 LARGEST_BYTES = 2**30  # of the folder, before it is begun anew
 
@@ -39,7 +40,5 @@ def share() -> None:
 
 def _folder() -> Path:
     """Apart for each jaxlib; code for one CPU may not run on another."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [platform.processor()]
-    cpu = sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))})
-    digest = hashlib.sha256("\n".join(cpu).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(devices._cpu_features().encode()).hexdigest()[:12]
     return Path(__file__).parents[1] / ".pytest_cache" / f"jax-{metadata.version('jaxlib')}-{digest}"
