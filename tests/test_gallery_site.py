@@ -83,6 +83,15 @@ def test_copied_pictures_make_the_site_stand_alone(out: Path, tmp_path: Path) ->
     assert (tmp_path / "site" / LAYER / "0001.s0002.png").is_file()
 
 
+def test_filter_page_names_the_jaxlib_that_made_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other:
+        other.setattr("jaxviz.provenance.jaxlib_version", lambda: "0.1.2")
+        write_layer(tmp_path, 1)
+    assert run("gallery", tmp_path).code == 0
+    (page,) = (tmp_path / "gallery").rglob("0000.html")
+    assert "0.1.2" in page.read_text()
+
+
 def test_every_filter_has_a_page_with_its_provenance(out: Path) -> None:
     assert run("gallery", out).code == 0
     pages = {file.stem for file in (out / "gallery" / LAYER).glob("0*.html")}
