@@ -15,30 +15,40 @@ def conv(
     kernel: Float[Array, "kernel_h kernel_w in out"],
     gradient_kernel: Array | None = None,  # noqa: ARG001  # the other path's
     *,
-    stride: int = 1,
+    stride: int | tuple[int, int] = 1,
     pads: Pads = ((0, 0), (0, 0)),
+    groups: int = 1,
+    dilation: tuple[int, int] = (1, 1),
 ) -> Float[Array, "batch height_out width_out out"]:
     """Convolution (cross-correlation, as in every deep-learning library), no bias."""
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=numbers)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        _pair(stride),
+        pads,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
 
 
 def depthwise_conv(
     x: Float[Array, "batch height width channels"],
     kernel: Float[Array, "kernel_h kernel_w channels"],
     *,
-    stride: int = 1,
+    stride: int | tuple[int, int] = 1,
     pads: Pads = ((0, 0), (0, 0)),
 ) -> Float[Array, "batch height_out width_out channels"]:
     """One filter per channel: kernel_h * kernel_w shifted multiply-adds."""
     rows, columns = kernel.shape[:2]
     # The barrier keeps XLA from padding anew, with a branch for each number, for every shift below.
     padded = lax.optimization_barrier(zero_pad(x, pads))
-    height, width = (padded.shape[1] - rows) // stride + 1, (padded.shape[2] - columns) // stride + 1
+    down, right = _pair(stride)
+    height, width = (padded.shape[1] - rows) // down + 1, (padded.shape[2] - columns) // right + 1
     out = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
     for i in range(rows):
         for j in range(columns):
-            shifted = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
+            shifted = padded[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
             out = out + shifted * kernel[i, j]
     return out
 
@@ -57,3 +67,7 @@ def max_pool(
 def zero_pad(x: Shaped[Array, "batch height width channels"], pads: Pads) -> Shaped[Array, "batch h w channels"]:
     """Zeros around each image."""
     return x if pads == ((0, 0), (0, 0)) else jnp.pad(x, ((0, 0), *pads, (0, 0)))
+
+
+def _pair(stride: int | tuple[int, int]) -> tuple[int, int]:
+    return (stride, stride) if isinstance(stride, int) else stride
