@@ -157,9 +157,9 @@ class _Flattener:
         found: dict[Any, Operand] = {}
         for variable, array in zip(jaxpr.constvars, arrays, strict=True):
             if np.ndim(array) == 0 and not isinstance(array, jax.core.Tracer) and _is_number(array):
-                found[variable] = Literal(np.asarray(array), (), variable.aval.dtype)
+                found[variable] = Literal(np.asarray(array), (), array.dtype)
                 continue
-            value = Value(variable.aval.shape, variable.aval.dtype)
+            value = Value(np.shape(array), array.dtype)
             self.constants[value] = array
             found[variable] = value
         return found
