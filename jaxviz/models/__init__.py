@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxviz.errors import UnknownModelError, nearest
 from jaxviz.models.graph import Graph
@@ -25,6 +25,23 @@ FAMILIES = {
     "efficientnet_lite0": "efficientnet_lite",
     "efficientnet_lite1": "efficientnet_lite",
     "efficientnet_lite2": "efficientnet_lite",
+}
+
+
+class ModelSize(NamedTuple):
+    """How large a model is, its head left out."""
+
+    parameters: int  # numbers in all weight arrays, moving statistics included, as Keras counts them
+    layers: int  # that can be rendered
+
+
+MODEL_SIZES = {  # counted once, so that listing the models builds none of them
+    "resnet50v2": ModelSize(parameters=23_564_800, layers=189),
+    "resnet101v2": ModelSize(parameters=42_626_560, layers=376),
+    "resnet152v2": ModelSize(parameters=58_331_648, layers=563),
+    "efficientnet_lite0": ModelSize(parameters=3_413_024, layers=147),
+    "efficientnet_lite1": ModelSize(parameters=4_189_344, layers=192),
+    "efficientnet_lite2": ModelSize(parameters=4_869_168, layers=192),
 }
 
 
