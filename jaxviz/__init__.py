@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxviz.config import RenderConfig
     from jaxviz.devices import use_all_cores
-    from jaxviz.models import list_models, load_model
-    from jaxviz.models.model import Model
+    from jaxviz.loading import load_model
+    from jaxviz.models import list_models
+    from jaxviz.network.model import Model
     from jaxviz.recipe import Picture
     from jaxviz.render import iter_render, render_layer, visualize_filter
     from jaxviz.result import LayerResult
@@ -26,12 +27,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LayerResult": "jaxviz.result",
-    "Model": "jaxviz.models.model",
+    "Model": "jaxviz.network.model",
     "Picture": "jaxviz.recipe",
     "RenderConfig": "jaxviz.config",
     "iter_render": "jaxviz.render",
     "list_models": "jaxviz.models",
-    "load_model": "jaxviz.models",
+    "load_model": "jaxviz.loading",
     "render_layer": "jaxviz.render",
     "use_all_cores": "jaxviz.devices",
     "visualize_filter": "jaxviz.render",

@@ -26,7 +26,11 @@ from jaxviz.devices import compiler_options
 from jaxviz.optimizers import make_optimizer
 from jaxviz.parameterizations import Parameterization
 from jaxviz.regularizers import penalty
-from jaxviz.scoring import Forward, Head, affine_head, unit_scores
+from jaxviz.network.head import Route
+from jaxviz.network.model import Model
+from jaxviz.network.program import Prepared
+from jaxviz.network.rules import Settings
+from jaxviz.scoring import Head, affine_head, unit_scores
 
 # Purposes folded into a filter's key, so that adding one never changes another's numbers.
 INITIAL_IMAGE, TRANSFORMS = 0, 1
@@ -39,12 +43,13 @@ Scalar = np.float32 | jax.Array
 class Loop:
     """What is compiled in: another value of any of these is another compilation.
 
-    `forward` is from `bind`. `penalized`: whether any of the numbers tv, l1 and l2 is above 0. `snapshots`: steps
-    after which the image is kept, ascending; 0 is the starting image.
+    `seen` and `final` are from `bind`: how the layer is reached from what the transforms make of an image, and from
+    the image itself. `penalized`: whether any of the numbers tv, l1 and l2 is above 0. `snapshots`: steps after which
+    the image is kept, ascending; 0 is the starting image.
     """
 
-    forward: Forward
-    layer: str
+    seen: Route
+    final: Route
     steps: int
     mesh: Mesh
     transforms: tuple[transforms.Transform, ...] = ()
@@ -110,33 +115,34 @@ def initial_parameters(keys: Key[Array, "units replicas"], parameterization: Par
 
 
 def bind(
-    forward: Forward,
-    weights: Any,
+    model: Model,
     layer: str,
+    sizes: Sequence[tuple[int, int]],
+    settings: Settings,
     *,
-    platform: str,
-    dtype: str = "float32",
-    multiplies_bfloat16: bool = True,
-) -> tuple[Forward, Any]:
-    """What `ascend` runs to reach a layer, and the weights it takes: the platform's fast path, where there is one.
+    before_softmax: bool = False,
+    weights: Any = None,
+) -> tuple[tuple[Route, ...], Prepared]:
+    """How a layer is reached from images of these sizes, and the arrays that this takes in place of weights.
 
-    What a fast path computes from the weights for its input gradients is computed here, once. `multiplies_bfloat16`
-    says it of a CPU: `devices.multiplies_bfloat16`.
+    What depends on weights alone is computed here, once, from `weights` where they are given.
     """
-    fast = getattr(forward, "fast", None)
-    if fast is None:
-        return forward, weights
-    run = fast(layer, platform=platform, dtype=dtype, multiplies_bfloat16=multiplies_bfloat16)
-    return run, _prepare(weights, forward=run)
+    routes = tuple(model.route(layer, size, settings, before_softmax=before_softmax) for size in sizes)
+    constants = [route.whole.graph.trace.constants for route in routes]
+    arrays = [list(found.values()) for found in constants]
+    return routes, _prepare(model.weights if weights is None else weights, arrays, routes=routes)
 
 
-@partial(jax.jit, static_argnames="forward")
-def _prepare(weights: Any, *, forward: Any) -> Any:
-    return forward.prepare(weights)
+@partial(jax.jit, static_argnames="routes")
+def _prepare(weights: Any, constants: list[list[Any]], *, routes: tuple[Route, ...]) -> Prepared:
+    prepared: Prepared = {}
+    for route, arrays in zip(routes, constants, strict=True):
+        prepared |= route.prepare(weights, arrays)
+    return prepared
 
 
 def ascend(
-    weights: Any,
+    prepared: Prepared,
     filter_indices: Integer[Array, " units"],
     keys: Key[Array, "units replicas"],
     parameters: Any,
@@ -148,7 +154,7 @@ def ascend(
 ) -> Ascent:
     """Optimise a batch of units, unit i for `filter_indices[i]`.
 
-    `parameters` is a pytree of arrays (units, replicas, ...), `weights` comes from `bind`. The batch is split over the
+    `parameters` is a pytree of arrays (units, replicas, ...), `prepared` comes from `bind`. The batch is split over the
     mesh's one axis; each device runs the same program on its share, with a copy of the weights and nothing to
     exchange, so that an image does not depend on the number of devices. To be called through `compiled`.
     """
@@ -156,11 +162,11 @@ def ascend(
     in_specs = (whole, split, split, split, whole, whole, whole)
     return jax.shard_map(
         partial(_climb, loop=loop), mesh=loop.mesh, in_specs=in_specs, out_specs=split, check_vma=False
-    )(weights, filter_indices, keys, parameters, numbers, objective, parameterization)
+    )(prepared, filter_indices, keys, parameters, numbers, objective, parameterization)
 
 
 def _climb(
-    weights: Any,
+    prepared: Prepared,
     filter_indices: Array,
     keys: Array,
     parameters: Any,
@@ -175,17 +181,15 @@ def _climb(
     to_images = _per_image(parameterization.to_image)
     to_final = _per_image(getattr(parameterization, "to_rgb", parameterization.to_image))
     size = parameterization.size
-    _, *seen = transforms.output_size(loop.transforms, size)
-    seen_heads = _heads(loop, weights, objective, filter_indices, (seen[0], seen[1]))
-    rescuer = loop.forward.redirected() if loop.rescue_steps and hasattr(loop.forward, "redirected") else None
+    seen_heads = _heads(loop.seen, prepared, objective, filter_indices)
 
-    def gradients_of(forward: Forward, images: Array, number: Array) -> tuple[Array, Array]:
+    def gradients_of(images: Array, number: Array, *, redirected: bool) -> tuple[Array, Array]:
         """(scores, gradients at the images) of all units, through this step's transforms."""
 
         def unit(filter_index: Array, head: Head | None, keys: Array, images: Array) -> tuple[Array, Array]:
             def total(images: Array) -> tuple[Array, Array]:
                 views = jax.vmap(lambda key, image: _transformed(loop, key, image, number))(keys, images)
-                scores = unit_scores(forward, weights, loop.layer, objective, filter_index, head, views)
+                scores = unit_scores(loop.seen, prepared, objective, filter_index, head, views, redirected=redirected)
                 return scores.sum(), scores
 
             (_, scores), gradients = jax.value_and_grad(total, has_aux=True)(images)
@@ -196,15 +200,15 @@ def _climb(
     def step(carry: tuple[Any, Any, Array, Array], number: Array) -> tuple[tuple[Any, Any, Array, Array], Array]:
         x, state, has_gradient, snapshots = carry
         images, pull_back = jax.vjp(to_images, x)
-        scores, gradients = gradients_of(loop.forward, images, number)
+        scores, gradients = gradients_of(images, number, redirected=False)
         # The barrier keeps XLA from computing the gradient's last layer for each use of it.
         gradients = jax.lax.optimization_barrier(gradients)
         own = jnp.sum(jnp.abs(gradients), axis=(2, 3, 4)) != 0
-        if rescuer is not None:
+        if loop.rescue_steps:
             stuck = ~own & (number < loop.rescue_steps)
 
             def rescue(gradients: Array) -> Array:
-                _, redirected = gradients_of(rescuer, images, number)
+                _, redirected = gradients_of(images, number, redirected=True)
                 return jnp.where(stuck[:, :, None, None, None], redirected, gradients)
 
             gradients = jax.lax.cond(jnp.any(stuck), rescue, lambda gradients: gradients, gradients)
@@ -228,8 +232,8 @@ def _climb(
 
     plain = objective.plain()
     same = not loop.transforms and plain is objective
-    heads = seen_heads if same else _heads(loop, weights, plain, filter_indices, size)
-    score = partial(unit_scores, loop.forward, weights, loop.layer, plain)
+    heads = seen_heads if same else _heads(loop.final, prepared, plain, filter_indices)
+    score = partial(unit_scores, loop.final, prepared, plain)
     scores = jax.vmap(score)(filter_indices, heads, to_images(x)[:, :, None])
     return Ascent(to_final(x), scores, jnp.moveaxis(history, 0, 2), has_gradient, jnp.moveaxis(snapshots, 0, 2))
 
@@ -239,13 +243,9 @@ def _per_image(function: Any) -> Any:
     return jax.vmap(jax.vmap(function))
 
 
-def _heads(loop: Loop, weights: Any, objective: Objective, filter_indices: Array, size: tuple[int, int]) -> Head | None:
+def _heads(route: Route, prepared: Prepared, objective: Objective, filter_indices: Array) -> Head | None:
     """`affine_head` of every unit."""
-
-    def unit(filter_index: Array) -> Head | None:
-        return affine_head(loop.forward, weights, loop.layer, objective, filter_index, size)
-
-    heads: Head | None = jax.vmap(unit)(filter_indices)
+    heads: Head | None = jax.vmap(lambda index: affine_head(route, prepared, objective, index))(filter_indices)
     return heads
 
 

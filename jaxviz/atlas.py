@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from jaxviz import ascent
-from jaxviz import models as registry
 from jaxviz.contents import first_saved, inspect, other_jaxlib
 from jaxviz.early_checks import check_tasks
 from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
 from jaxviz.judged import PlanJudge
+from jaxviz.loading import load_model
 from jaxviz.locks import FolderLock, Shard, locked
-from jaxviz.models.model import Model
+from jaxviz.network.model import Model
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
 from jaxviz.recipe import STATUSES, Picture
 from jaxviz.render import iter_pictures
@@ -80,7 +80,7 @@ def run_tasks(
     models = load_models(tasks, download_bar=download_bar)
     with locked([task.folder for task in tasks], shard) as locks:
         for task in tasks:
-            _check_folder(task, models[_weights_key(task.request)], one_jaxlib=one_jaxlib)
+            _check_folder(task, models[weights_key(task.request)], one_jaxlib=one_jaxlib)
         run = _Run(report, shard, locks, Writer())
         work = [flop_per_picture(task) for task in tasks]
         shares = [count // (1 if shard is None else shard.count) for count in counts]
@@ -90,7 +90,7 @@ def run_tasks(
             try:
                 for place, task in enumerate(tasks):
                     known = {"expected": shares[place], "flop_per_picture": work[place]}
-                    _run_layer(run, task, models[_weights_key(task.request)], place, known)
+                    _run_layer(run, task, models[weights_key(task.request)], place, known)
                     ascent.forget_programs()  # of one layer are of no use to the next, and fill gigabytes
                 run.writer.drain()
             except KeyboardInterrupt:
@@ -145,19 +145,26 @@ class _Layer:
         return {"rendered": self.rendered, "render_s": render_s, "compile_s": self.compile_s}
 
 
-def _weights_key(request: RenderRequest) -> tuple[str, Path | None]:
-    return request.model, request.weights
+WeightsKey = tuple[str, Path | None, int]
 
 
-def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[tuple[str, Path | None], Model]:
+def weights_key(request: RenderRequest) -> WeightsKey:
+    """What decides which network with which weights a request means."""
+    return request.model, request.weights, id(request.given)
+
+
+def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[WeightsKey, Model]:
     """All models at the start, so that a missing file or network is not found in the middle of the night."""
-    with_head = {_weights_key(task.request): False for task in tasks}
-    for task in tasks:
-        with_head[_weights_key(task.request)] |= needs_head(task)
-    return {
-        (name, weights): registry.load_model(name, weights=weights, head=head, progress=download_bar)
-        for (name, weights), head in with_head.items()
-    }
+    requests = {weights_key(task.request): task.request for task in tasks}
+    with_head = {weights_key(task.request) for task in tasks if needs_head(task)}
+
+    def load(key: WeightsKey, request: RenderRequest) -> Model:
+        if request.given is not None:
+            return request.given
+        head = key in with_head
+        return load_model(request.model, weights=request.weights, head=head, progress=download_bar)
+
+    return {key: load(key, request) for key, request in requests.items()}
 
 
 def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:

@@ -27,13 +27,12 @@ USUAL_CACHE_BYTES = 32 * 2**20
 MEMORY_SHARE = 0.9  # of what is free: the rest is for the pictures and for everybody else
 
 
-def automatic(weights: Any, pixels: int) -> int:
-    """N on the default device for a layer that needs these weights; `pixels` are what the network sees of an image."""
+def automatic(weight_bytes: int, pixels: int) -> int:
+    """N on the default device for a layer that needs so many bytes of weights; `pixels` are what the network sees of an image."""
     if jax.default_backend() != "cpu":
         return ACCELERATOR
     fitting = max(CPU_PIXELS // pixels, 1)
     reason = f"activations of {pixels:,} pixels an image should stay in the cache"
-    weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     if weight_bytes > cache_bytes():
         fitting *= CPU_LARGE_WEIGHTS
         reason += f", {weight_bytes / 2**20:.0f} MiB of weights do not"

@@ -9,7 +9,6 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxviz import models as registry
 from jaxviz.errors import ConfigError
 from jaxviz.locks import Shard
 from jaxviz.task import LayerTask, RenderRequest, check_task
@@ -80,13 +79,8 @@ def check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
             the animated grid is larger than its format.
     """
     request, config = task.request, task.request.config
-    kind = registry.architecture(request.model, head=True).graph.by_name[task.layer].kind
     objective = request.objective_value
-    if objective.before_softmax and kind != "dense_softmax":
-        raise ConfigError(
-            f"objective (--objective) {request.objective.name!r} is for a layer of class probabilities; "
-            f"{task.layer!r} of {request.model} is a {kind}. Render 'predictions'"
-        )
+    task.network.route(task.layer, config.size, before_softmax=objective.before_softmax)
     if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
         raise ConfigError(
             f"batch_size (--batch-size) {config.batch_size} does not hold whole groups of {request.replicas} replicas, "
@@ -101,17 +95,14 @@ def check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
 def _check_judged(task: LayerTask) -> None:
     """The objective suits the picture, which may be smaller than the image that was optimised."""
     request, config = task.request, task.request.config
-    graph = registry.architecture(request.model, head=True).graph
     height, width = config.picture_size
-    flat = graph.receptive_fields()[task.layer] is None  # behind the global pool there is no map
-    map_size = graph.output_sizes(height, width)[task.layer]
-    if 0 in map_size:
+    shape = task.network.layer(task.layer, (height, width)).shape
+    if 0 in shape:
         raise ConfigError(
             f"a picture of {height}x{width} px leaves an empty map at layer {task.layer!r} and cannot be judged; give "
             "a smaller crop (--crop), or judge no pictures"
         )
-    channels = graph.by_name[task.layer].channels
-    request.objective_value.check((channels,) if flat else (*map_size, channels), task.layer)
+    request.objective_value.check(shape, task.layer)
 
 
 def _check_animation(task: LayerTask, pictures: int) -> None:

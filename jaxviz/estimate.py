@@ -20,7 +20,7 @@ import jax
 from jaxviz import ascent, atlas, images, short_run
 from jaxviz.contents import inspect
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.models.model import Model
+from jaxviz.network.model import Model
 from jaxviz.plan import Plan, device_name, smaller_batch
 from jaxviz.provenance import Key, Saved, picture_name
 from jaxviz.short_run import enough_steps, images_per_call
@@ -102,7 +102,7 @@ def estimate(
     rate: float | None = None
     for place, (task, known) in enumerate(zip(tasks, plain, strict=True)):
         say(f"measuring {place + 1} of {len(tasks)}: {task.request.model} {task.layer}")
-        layer, rate = _measured(task, known, found[task.request.model, task.request.weights], rate)
+        layer, rate = _measured(task, known, found[atlas.weights_key(task.request)], rate)
         layers.append(layer)
         ascent.forget_programs()  # as a run does
     return _summed(layers, start_s=start_s)

@@ -28,8 +28,11 @@ from jaxviz import ascent
 from jaxviz.devices import compiler_options
 from jaxviz.errors import StorageError
 from jaxviz.files import write_atomically
-from jaxviz.models.model import Model
 from jaxviz.natural_images import NaturalImages
+from jaxviz.network.head import Route
+from jaxviz.network.model import Model
+from jaxviz.network.program import Prepared
+from jaxviz.network.rules import Settings
 from jaxviz.paths import cache_dir
 
 log = logging.getLogger("jaxviz")
@@ -191,12 +194,6 @@ def ranks(
     return np.where(np.isfinite(of_own), 1 + larger, UNRANKED)
 
 
-def forward_for(model: Model, objective: Any) -> Any:
-    """The forward pass whose activations an objective scores: up to the logits where it asks for them."""
-    forward: Any = model.forward
-    return forward.before_softmax() if getattr(objective, "before_softmax", False) else forward
-
-
 def default_cache() -> Path:
     """Where scores on natural images are kept for the user."""
     return cache_dir() / "natural"
@@ -207,20 +204,16 @@ class _Scorer:
 
     def __init__(self, model: Model, layer: str, objective: Any) -> None:
         self.model, self.layer, self.objective = model, layer, objective
-        platform = jax.local_devices()[0].platform
-        forward, self.weights = ascent.bind(forward_for(model, objective), model.weights, layer, platform=platform)
-        self.forward, self.compiled = forward, partial(_compiled(platform), forward=forward, layer=layer)
-        self.checked: set[tuple[int, int]] = set()
+        self.platform = jax.local_devices()[0].platform
+        self.bound: dict[tuple[int, int], tuple[Route, Prepared]] = {}
 
     def check(self, size: tuple[int, int]) -> None:
         """Raise ConfigError unless the objective suits the layer at a size."""
-        if size not in self.checked:
-            image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-            activation: Any = jax.eval_shape(
-                lambda weights, images: self.forward(weights, images, self.layer), self.weights, image
-            )
-            self.objective.check(activation.shape[1:], self.layer)
-            self.checked.add(size)
+        if size not in self.bound:
+            bound = partial(ascent.bind, before_softmax=self.objective.before_softmax)
+            (route,), prepared = bound(self.model, self.layer, [size], Settings(self.platform))
+            self.objective.check(route.shape, self.layer)
+            self.bound[size] = route, prepared
 
     def scores(self, pictures: UInt8[np.ndarray, "images height width 3"]) -> Float32[np.ndarray, "images filters"]:
         """All filters' scores on RGB images."""
@@ -246,8 +239,9 @@ class _Scorer:
         padding = ((0, BATCH - len(pictures)), (0, 0), (0, 0), (0, 0))
         rgb = jnp.asarray(np.pad(pictures, padding, mode="edge"), jnp.float32)
         images = jnp.asarray(self.model.preprocess(rgb), jnp.float32)
+        route, prepared = self.bound[pictures.shape[1], pictures.shape[2]]
         with jax.default_matmul_precision("highest"):
-            scores = self.compiled(self.weights, self.objective, images)
+            scores = _compiled(self.platform)(prepared, self.objective, images, route=route)
         return np.asarray(scores)[: len(pictures)]
 
     def _key(self, natural: NaturalImages) -> str:
@@ -260,13 +254,13 @@ class _Scorer:
 @lru_cache(maxsize=8)
 def _compiled(platform: str) -> Any:
     """`_every_filter` under jit, with the options that the ascent has on a platform."""
-    return jax.jit(_every_filter, static_argnames=("forward", "layer"), compiler_options=compiler_options(platform))
+    return jax.jit(_every_filter, static_argnames="route", compiler_options=compiler_options(platform))
 
 
 def _every_filter(
-    weights: Any, objective: Any, images: Float[jax.Array, "batch height width 3"], *, forward: Any, layer: str
+    prepared: Prepared, objective: Any, images: Float[jax.Array, "batch height width channels"], *, route: Route
 ) -> Float[jax.Array, "batch filters"]:
-    activations = forward(weights, images, layer).astype(jnp.float32)
+    activations = jax.vmap(lambda image: route.activation(prepared, image))(images)
     filters = jnp.arange(objective.choices(activations.shape[-1]), dtype=jnp.int32)
     scores: jax.Array = jax.vmap(lambda activation: jax.vmap(partial(objective, activation))(filters))(activations)
     return scores

@@ -8,7 +8,6 @@ import logging
 import math
 import platform
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,12 +20,11 @@ from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.locks import Shard
-from jaxviz.models.model import Model, check_layer
+from jaxviz.network.model import Model, check_layer
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import PARAMETERIZATIONS
 from jaxviz.recipe import Recipe
 from jaxviz.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
-from jaxviz.scoring import Forward
 
 log = logging.getLogger("jaxviz")
 
@@ -46,7 +44,6 @@ class Plan:
     """A checked request: what `iter_pictures` will render, in this order."""
 
     model: Model
-    forward: Forward  # the model's, or the one that stops before the softmax
     layer: str
     filters: tuple[int, ...]
     replicas: int
@@ -55,6 +52,7 @@ class Plan:
     objective: Objective
     transforms: tuple[transforms.Transform, ...]
     recipe: Recipe
+    seen_size: tuple[int, int]  # of what the transforms make of an image
     snapshots: tuple[int, ...] = ()  # steps after which the picture is kept
     automatic_batch: bool = False  # whether the batch size may shrink
 
@@ -96,19 +94,13 @@ def plan_render(
     config = config or RenderConfig.keras()
     objective = Channel(config.activation_border) if objective is None else objective
     check_layer(model.name, layer, model.layers)
-    forward = _forward_for(model, layer, objective)
-    if config.dtype != "float32" and not hasattr(model.forward, "fast"):
-        raise ConfigError(
-            f"dtype {config.dtype!r} is for jaxviz's own networks; {model.name} computes in the types of its own "
-            "weights and forward. Leave dtype at 'float32'"
-        )
     chain = transforms.from_specs(config.transforms)
     views, *seen = transforms.output_size(chain, config.size)
     _check_preprocess(model, config)
-    shape = activation_shape(model, forward, layer, config.size)
+    shape = activation_shape(model, layer, config.size, objective)
     chosen = check_request(layer, shape, filters, config, objective)
     if tuple(seen) != config.size:
-        objective.check(activation_shape(model, forward, layer, (seen[0], seen[1])), layer)
+        objective.check(activation_shape(model, layer, (seen[0], seen[1]), objective), layer)
     check_replicas(replicas)
     starts = None
     if initial_images is not None:
@@ -116,7 +108,7 @@ def plan_render(
     together = replicas if objective.couples else 1
     automatic = config.batch_size == "auto"
     if automatic:
-        per_device = batch_size.automatic(_needed_weights(model, layer), math.prod((views, *seen)))
+        per_device = batch_size.automatic(model.needed_bytes(layer, config.size), math.prod((views, *seen)))
     else:
         per_device = int(config.batch_size)
     images = _whole_units(per_device, together, automatic=automatic)
@@ -125,7 +117,6 @@ def plan_render(
         recipe = dataclasses.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
     return Plan(
         model=model,
-        forward=forward,
         layer=layer,
         filters=chosen,
         replicas=replicas,
@@ -134,6 +125,7 @@ def plan_render(
         objective=objective,
         transforms=chain,
         recipe=recipe,
+        seen_size=(seen[0], seen[1]),
         snapshots=checked_snapshots(snapshots, config),
         automatic_batch=automatic,
     )
@@ -154,17 +146,9 @@ def recipe_of(
     )
 
 
-def activation_shape(model: Model, forward: Forward, layer: str, size: tuple[int, int]) -> tuple[int, ...]:
-    """(height, width, channels) or (channels,) of one image's activation. Raises ConfigError."""
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    abstract = _activation.eval_shape(model.weights, image, forward=forward, layer=layer)
-    shape: tuple[int, ...] = getattr(abstract, "shape", ())
-    if len(shape) not in (2, 4) or shape[0] != 1:
-        raise ConfigError(
-            f"layer {layer!r} of {model.name} gives {abstract}; forward must return "
-            "(batch, height, width, channels) or (batch, channels)"
-        )
-    return shape[1:]
+def activation_shape(model: Model, layer: str, size: tuple[int, int], objective: Objective) -> tuple[int, ...]:
+    """(height, width, channels) or (channels,) of what an objective scores. Raises ConfigError."""
+    return model.route(layer, size, before_softmax=objective.before_softmax).shape
 
 
 def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
@@ -190,26 +174,6 @@ def device_name() -> str:
     return f"{device.platform}: {device.device_kind} ({platform.machine()})"
 
 
-def _forward_for(model: Model, layer: str, objective: Objective) -> Forward:
-    """The model's forward pass, up to the value before the softmax where the objective is about that."""
-    own: Any = model.forward
-    if not objective.before_softmax:
-        return model.forward
-    if not hasattr(own, "before_softmax"):
-        raise ConfigError(
-            f"objective {objective.describe()!r} is for jaxviz's own networks; for {model.name} use 'channel' on a "
-            "layer of yours that gives the values before the softmax"
-        )
-    kind = own.graph.by_name[layer].kind
-    if kind != "dense_softmax":
-        raise ConfigError(
-            f"objective (--objective) {objective.describe()!r} is for a layer of class probabilities; {layer!r} of "
-            f"{model.name} is a {kind}. Render 'predictions', with load_model(..., head=True) in Python"
-        )
-    forward: Forward = own.before_softmax()
-    return forward
-
-
 def _check_preprocess(model: Model, config: RenderConfig) -> None:
     """Raise unless jax can trace the model's `preprocess`, where the image goes through it at every step."""
     if not PARAMETERIZATIONS[config.parameterization].is_rgb:
@@ -224,19 +188,6 @@ def _check_preprocess(model: Model, config: RenderConfig) -> None:
         ) from error
     if getattr(traced, "shape", None) != image.shape:
         raise ConfigError(f"preprocess of {model.name} gives {traced} for an image of {image.shape}; keep its shape")
-
-
-@partial(jax.jit, static_argnames=("forward", "layer"))
-def _activation(weights: Any, images: jax.Array, *, forward: Forward, layer: str) -> Any:
-    return forward(weights, images, layer)
-
-
-def _needed_weights(model: Model, layer: str) -> Any:
-    """The weights that a layer rests on, as far as one can know."""
-    graph = getattr(model.forward, "graph", None)
-    if graph is None:
-        return model.weights
-    return {row.name: model.weights[row.name] for row in graph.path_to(layer) if row.name in model.weights}
 
 
 def _whole_units(images: int, together: int, *, automatic: bool) -> int:

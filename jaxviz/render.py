@@ -32,13 +32,15 @@ from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.devices import batch_devices, multiplies_bfloat16, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.models.model import Model
+from jaxviz.network.head import Route
+from jaxviz.network.model import Model
+from jaxviz.network.program import Prepared
+from jaxviz.network.rules import Settings
 from jaxviz.parameterizations import PARAMETERIZATIONS, Parameterization, make_parameterization
 from jaxviz.plan import Plan, Unit, device_name, plan_render, smaller_batch
 from jaxviz.recipe import Picture, Status
 from jaxviz.request import Filters
 from jaxviz.result import LayerResult
-from jaxviz.scoring import Forward
 
 log = logging.getLogger("jaxviz")
 
@@ -125,16 +127,15 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
     per_device = plan.recipe.batch_size // plan.recipe.replicas
     mesh = ascent.batch_mesh(batch_devices(calls=-(-len(plan.units) // per_device)))
     with _memory_errors(plan):
-        forward, weights = ascent.bind(
-            plan.forward,
-            plan.model.weights,
+        routes, prepared = ascent.bind(
+            plan.model,
             plan.layer,
-            platform=_platform(mesh),
-            dtype=plan.config.dtype,
-            multiplies_bfloat16=multiplies_bfloat16(),
+            [plan.seen_size, plan.config.size],
+            Settings(_platform(mesh), plan.config.dtype, multiplies_bfloat16()),
+            before_softmax=plan.objective.before_softmax,
         )
-        weights = jax.block_until_ready(jax.device_put(weights, NamedSharding(mesh, PartitionSpec())))
-    run = _Run(plan, mesh, forward, weights, make_parameterization(plan.config, plan.model.preprocess))
+        prepared = jax.block_until_ready(jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())))
+    run = _Run(plan, mesh, routes, prepared, make_parameterization(plan.config, plan.model.preprocess))
     size = per_device * mesh.size
     queue = deque(plan.units)
     running = _launch(run, queue, size, first=True, on_compiled=on_compiled)
@@ -162,8 +163,8 @@ class _Run:
 
     plan: Plan
     mesh: Mesh
-    forward: Forward
-    weights: Any
+    routes: tuple[Route, ...]  # from what the transforms make of an image, and from the image
+    prepared: Prepared
     parameterization: Parameterization
 
 
@@ -201,8 +202,8 @@ def _prepared_call(run: _Run, units: list[Unit]) -> partial[ascent.Ascent]:
     )
     numbers = ascent.Numbers(*(np.float32(getattr(config, name)) for name in ascent.Numbers._fields))
     loop = ascent.Loop(
-        forward=run.forward,
-        layer=run.plan.layer,
+        seen=run.routes[0],
+        final=run.routes[1],
         steps=config.steps,
         mesh=run.mesh,
         transforms=run.plan.transforms,
@@ -213,7 +214,7 @@ def _prepared_call(run: _Run, units: list[Unit]) -> partial[ascent.Ascent]:
     )
     return partial(
         ascent.compiled(_platform(run.mesh)),
-        run.weights,
+        run.prepared,
         jax.device_put(filter_indices, split),
         keys,
         parameters,

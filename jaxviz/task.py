@@ -12,18 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jaxviz import models as registry
 from jaxviz.config import RenderConfig
 from jaxviz.contents import check_format, first_saved, folder_path
 from jaxviz.errors import ConfigError, FilterError, UnknownLayerError, nearest
-from jaxviz.models.graph import Graph
+from jaxviz.loading import describe_model, is_own
+from jaxviz.models import HEAD_LAYERS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from jaxviz.algebra import Objective
+    from jaxviz.network.model import Model
 
-CONVOLUTIONS = ("conv", "depthwise_conv")
 ORDERS = ("cheapest", "network", "given")
 
 FilterList = tuple[int, ...] | Literal["all"] | None  # None: the first 64
@@ -58,7 +58,7 @@ class RenderRequest:
     """How pictures are made and where they go; everything of a render but the layer and its filters.
 
     Attributes:
-        model: a name of `jaxviz.list_models()`.
+        model: how MODEL is spelled (loading.py), or the name of `given`.
         config: how.
         out: the folder above all; pictures go to out/model/layer/label.
         label: name of the folder; None: the preset's name.
@@ -72,6 +72,7 @@ class RenderRequest:
         numbers: write filter numbers into the grid.
         file_format: of the pictures, "png" or "webp" (lossless).
         overwrite: render again, and replace another recipe's pictures.
+        given: the network itself, with its weights; None: what `model` means.
     """
 
     model: str
@@ -88,6 +89,20 @@ class RenderRequest:
     numbers: bool = False
     file_format: str = "png"
     overwrite: bool = False
+    given: Model | None = None
+
+    def network(self, layer: str = "") -> Model:
+        """The network as far as a layer, of jaxviz's own with shapes in place of weights.
+
+        Imports jax; raises UnknownModelError.
+        """
+        return describe_model(self.model, head=layer in HEAD_LAYERS) if self.given is None else self.given
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of all layers, the head's too, in the network's order."""
+        network = self.network()
+        return (*network.layers, *HEAD_LAYERS) if network.is_known else network.layers
 
     @property
     def folder_name(self) -> str:
@@ -109,9 +124,16 @@ class LayerTask:
     filters: FilterList = None
 
     @property
+    def network(self) -> Model:
+        """The network that has the layer, of jaxviz's own with shapes in place of weights."""
+        return self.request.network(self.layer)
+
+    @property
     def folder(self) -> Path:
         """Where its pictures go. Raises OutputFolderError if the label is no file name."""
-        return folder_path(self.request.out, self.request.model, self.layer, self.request.folder_name)
+        request = self.request
+        name = request.network().name if is_own(request.model) else request.model
+        return folder_path(request.out, name, self.layer, request.folder_name)
 
 
 @dataclass(frozen=True)
@@ -140,8 +162,7 @@ def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask,
     """
     if choice.order not in ORDERS:
         raise ConfigError(f"order (--order) {choice.order!r} is unknown; allowed: {', '.join(ORDERS)}")
-    graph = registry.architecture(request.model, head=True).graph
-    chosen = _chosen_layers(request.model, graph, choice)
+    chosen = _chosen_layers(request, choice)
     for glob, _ in choice.filters:
         if not fnmatch.filter(chosen, glob):
             raise UnknownLayerError(
@@ -150,17 +171,16 @@ def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask,
             )
     tasks = [LayerTask(request, layer, _filters_of(layer, choice)) for layer in chosen]
     if choice.order == "cheapest":
-        places = {name: place for place, name in enumerate(graph.targets)}
+        places = {name: place for place, name in enumerate(request.layers)}
         tasks.sort(key=lambda task: (task_macs(task), places[task.layer]))
     return tuple(tasks)
 
 
 def task_macs(task: LayerTask) -> int:
-    """Multiply-adds of a forward pass for each picture, by the table; steps and gradients are not counted."""
-    graph = registry.architecture(task.request.model, head=True).graph
-    channels = graph.by_name[task.layer].channels
-    filters = channels if task.filters == "all" else len(task.filters or range(min(channels, 64)))
-    return graph.macs(task.layer, *task.request.config.size) * filters * task.request.replicas
+    """Multiply-adds of a forward pass for each picture; steps and gradients are not counted."""
+    layer = task.network.layer(task.layer, task.request.config.size)
+    filters = layer.channels if task.filters == "all" else len(task.filters or range(min(layer.channels, 64)))
+    return layer.macs * filters * task.request.replicas
 
 
 def flop_per_picture(task: LayerTask) -> int:
@@ -168,11 +188,10 @@ def flop_per_picture(task: LayerTask) -> int:
     from jaxviz import transforms
     from jaxviz.bench.figures import FLOP_PER_MAC, PASSES_PER_STEP
 
-    config = task.request.config
-    graph = registry.architecture(task.request.model, head=True).graph
+    config, network = task.request.config, task.network
     views, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
-    step = PASSES_PER_STEP * views * graph.macs(task.layer, seen[0], seen[1])
-    return FLOP_PER_MAC * (config.steps * step + graph.macs(task.layer, *config.size))
+    step = PASSES_PER_STEP * views * network.layer(task.layer, (seen[0], seen[1])).macs
+    return FLOP_PER_MAC * (config.steps * step + network.layer(task.layer, config.size).macs)
 
 
 def check_task(task: LayerTask) -> tuple[int, ...]:
@@ -182,22 +201,16 @@ def check_task(task: LayerTask) -> tuple[int, ...]:
         RequestError: an unknown model, layer or filter, or settings that do not suit the layer.
     """
     from jaxviz import animation, transforms
-    from jaxviz.models.model import check_layer
     from jaxviz.request import check_replicas, check_request, checked_snapshots
 
     request, config = task.request, task.request.config
-    graph = registry.architecture(request.model, head=True).graph
-    check_layer(request.model, task.layer, graph.targets)
     check_format(request.file_format)
     if request.animate is not None:
         animation.check_format(request.animate)
     _, *seen = transforms.output_size(transforms.from_specs(config.transforms), config.size)
     chosen: tuple[int, ...] = ()
     for size in ((seen[0], seen[1]), config.size):
-        row = graph.by_name[task.layer]
-        map_size = graph.output_sizes(*size)[task.layer]
-        flat = graph.receptive_fields()[task.layer] is None  # behind the global pool there is no map
-        activation = (row.channels,) if flat else (*map_size, row.channels)
+        activation = task.network.layer(task.layer, size).shape
         chosen = check_request(task.layer, activation, task.filters, config, request.objective_value)
     check_replicas(request.replicas)
     checked_snapshots(request.snapshots, config)
@@ -207,7 +220,7 @@ def check_task(task: LayerTask) -> tuple[int, ...]:
 
 def needs_head(task: LayerTask) -> bool:
     """Whether the layer belongs to the classifier."""
-    return task.layer not in registry.architecture(task.request.model, head=False).graph.targets
+    return task.layer in HEAD_LAYERS
 
 
 def read_vectors(file: Path) -> np.ndarray:
@@ -228,9 +241,12 @@ def read_vectors(file: Path) -> np.ndarray:
     return vectors
 
 
-def _chosen_layers(model: str, graph: Graph, choice: LayerChoice) -> list[str]:
-    known = [layer.name for layer in graph.layers if layer.kind != "input"]
-    convolutions = [layer.name for layer in graph.layers if layer.kind in CONVOLUTIONS]
+def _chosen_layers(request: RenderRequest, choice: LayerChoice) -> list[str]:
+    from jaxviz.network.naming import CONVOLUTIONS
+
+    model, known = request.model, list(request.layers)
+    table = () if choice.layers else request.network().table()
+    convolutions = [layer.name for layer in table if layer.kind in CONVOLUTIONS]
     chosen: dict[str, None] = {} if choice.layers else dict.fromkeys(convolutions)
     for option, globs in (("layers (--layers)", choice.layers), ("exclude (--exclude)", choice.exclude)):
         for glob in globs:

@@ -20,7 +20,6 @@ import h5py
 
 from jaxviz.errors import WeightsError
 from jaxviz.models import architecture
-from jaxviz.models.graph import Kind
 from weights_convert.archives import open_zip, read_member
 from weights_convert.match import MatchedWeights, Target, match_arrays
 
@@ -123,7 +122,7 @@ def _legacy(
             name = f"{layer}/{parameter}"
             if path in unlisted:
                 found[path if name in found else name] = unlisted.pop(path)
-    shapes = architecture(model_name, head=True).graph.weight_shapes()
+    shapes = weight_shapes(model_name, head=True)
     spellings = [*HEAD_ALIASES.items(), *((name, name) for name in shapes)]
     targets = {f"{spelt}/{parameter}": (name, parameter) for spelt, name in spellings for parameter in shapes[name]}
     return found | unlisted, targets
@@ -155,19 +154,19 @@ def _keras3_targets(
             f"weights file {origin} is refused: some layer groups have an attribute 'name', others have none "
             f"({', '.join(unnamed[:3])}), so which layer is which is not certain. Save it again with one Keras version"
         )
-    graph = architecture(model_name, head=True).graph
+    kinds = {layer: kind_of(arrays) for layer, arrays in weight_shapes(model_name, head=True).items()}
     if unnamed:
-        rows = {kind: [layer.name for layer in graph.layers if layer.kind == kind] for kind in VARIABLES}
+        rows = {kind: [layer for layer, own in kinds.items() if own == kind] for kind in VARIABLES}
         layers = {group: _by_counter(group, rows) for group in groups}
     else:
         layers = {group: HEAD_ALIASES.get(str(name), name) for group, name in names.items()}
     targets: dict[str, Target] = {}
     for path in paths:
         _, group, _, number = path.split("/")
-        row = graph.by_name.get(layers[group] or "")
-        variables = VARIABLES.get(row.kind, ()) if row else ()
-        if row and number in map(str, range(len(variables))):
-            targets[path] = (row.name, variables[int(number)])
+        layer = layers[group] or ""
+        variables = VARIABLES.get(kinds.get(layer, ""), ())
+        if number in map(str, range(len(variables))):
+            targets[path] = (layer, variables[int(number)])
     return targets
 
 
@@ -179,7 +178,7 @@ def _name_attribute(group: h5py.Group) -> str | None:
     return None
 
 
-def _by_counter(group: str, rows: Mapping[Kind, list[str]]) -> str | None:
+def _by_counter(group: str, rows: Mapping[str, list[str]]) -> str | None:
     """`conv2d_10` is the eleventh convolution of the table; the file itself is sorted by letters."""
     for class_name, kind in CLASS_NAMES.items():
         counter = "0" if group == class_name else group.removeprefix(f"{class_name}_")

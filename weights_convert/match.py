@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxviz.errors import WeightsError
-from jaxviz.models import architecture, list_models
+from jaxviz.models import list_models, weight_shapes
 
-Weights = dict[str, dict[str, NDArray[np.float32]]]  # {layer: {parameter: array}}, as Graph.weight_shapes() names them
+Weights = dict[str, dict[str, NDArray[np.float32]]]  # {layer: {parameter: array}}, as models.weight_shapes names them
 Target = tuple[str, str]  # (layer, parameter)
 
 LISTED_PER_KIND = 8  # names of each kind of mistake that a message shows
@@ -67,7 +67,7 @@ def match_arrays(
     found = {name: array for name, array in found.items() if not any(fnmatchcase(name, rule) for rule in ignored)}
     head = head_layers(model_name)
     has_head = any(targets[name][0] in head for name in found if name in targets)
-    shapes = _flat(architecture(model_name, head=has_head).graph.weight_shapes())
+    shapes = _flat(weight_shapes(model_name, head=has_head))
     _refuse(_mismatches(found, targets, shapes), model_name, origin)
 
     arrays: Weights = {layer: {} for layer, _ in shapes}
@@ -85,8 +85,7 @@ def match_arrays(
 
 def head_layers(model_name: str) -> set[str]:
     """Layers with weights that only the model with its head has."""
-    with_head = architecture(model_name, head=True).graph.weight_shapes()
-    return set(with_head) - set(architecture(model_name).graph.weight_shapes())
+    return set(weight_shapes(model_name, head=True)) - set(weight_shapes(model_name))
 
 
 def without_head(arrays: Weights, model_name: str) -> Weights:

@@ -76,7 +76,7 @@ class KerasReference:
         self._tensorflow, self._keras = tensorflow, keras
         build = getattr(keras.applications, KERAS_NAMES[model_name])
         self.network = build(weights=None, include_top=head, input_shape=(side, side, 3))
-        names = [layer.name for layer in architecture(model_name, head=head).graph.layers]
+        names = ["input_layer", *architecture(model_name, head=head).layers]
         self._layers: Mapping[str, Any] = dict(zip(names, self.network.layers, strict=True))
 
     def load_file(self, path: Path) -> None:

@@ -54,7 +54,7 @@ def read_safetensors(path: Path, model_name: str, *, origin: str) -> tuple[Match
             "Copy or convert it again"
         ) from error
     metadata = _metadata(described, model_name, origin)
-    weights = architecture(model_name, head=True).graph.weight_shapes()
+    weights = weight_shapes(model_name, head=True)
     targets = {f"{layer}/{name}": (layer, name) for layer, parameters in weights.items() for name in parameters}
     return match_arrays(found, targets, model_name, origin=origin), metadata
 

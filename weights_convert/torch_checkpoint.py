@@ -98,7 +98,7 @@ def read_torch_checkpoint(path: Path, model_name: str, *, origin: str) -> Matche
     except _CheckpointError as error:
         raise WeightsError(f"weights file {origin} is refused: {error}") from error
     targets = _targets(model_name)
-    depthwise = {row.name for row in architecture(model_name).graph.layers if row.kind == "depthwise_conv"}
+    depthwise = {layer for layer, arrays in weight_shapes(model_name).items() if kind_of(arrays) == "depthwise_conv"}
     kernels = {name: layer for name, (layer, parameter) in targets.items() if parameter == "kernel" and name in found}
     for name, layer in kernels.items():
         found[name] = _in_keras_layout(found[name], depthwise=layer in depthwise)
@@ -260,7 +260,7 @@ def _targets(model_name: str) -> dict[str, Target]:
             layers |= {f"{block}._expand_conv": f"{name}_expand_conv", f"{block}._bn0": f"{name}_expand_bn"}
         layers |= {f"{block}._depthwise_conv": f"{name}_depthwise_conv", f"{block}._bn1": f"{name}_depthwise_bn"}
         layers |= {f"{block}._project_conv": f"{name}_project_conv", f"{block}._bn2": f"{name}_project_bn"}
-    shapes = architecture(model_name, head=True).graph.weight_shapes()
+    shapes = weight_shapes(model_name, head=True)
     targets: dict[str, Target] = {}
     for module, layer in layers.items():
         torch_names = BATCH_NORM if "gamma" in shapes[layer] else {"kernel": "weight", "bias": "bias"}

@@ -23,11 +23,12 @@ from jaxviz.bench import machine
 from jaxviz.bench.records import Row, Settings
 from jaxviz.config import RenderConfig
 from jaxviz.devices import multiplies_bfloat16
-from jaxviz.models.graph import Graph
-from jaxviz.models.model import Model
+from jaxviz.network.head import Route
+from jaxviz.network.model import Model
+from jaxviz.network.program import Prepared
+from jaxviz.network.rules import Settings as RuleSettings
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
-from jaxviz.scoring import Forward
 
 SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
 
@@ -37,27 +38,23 @@ class Bench:
     """What all programs of a run share."""
 
     settings: Settings
-    graph: Graph
     model: Model  # weights on the host
     mesh: Mesh
     weights: Any  # on every device
     step_size: jax.Array
-    _bound: dict[tuple[str, str], tuple[Forward, Any]] = field(default_factory=dict)
+    _bound: dict[tuple[str, str], tuple[Route, Prepared]] = field(default_factory=dict)
 
-    def bound(self, layer: str, dtype: str) -> tuple[Forward, Any]:
-        """The network up to a layer on its fast path and its weights; those of one layer are kept at a time."""
+    def bound(self, layer: str, dtype: str) -> tuple[Route, Prepared]:
+        """How a layer is reached, and the arrays that this takes; those of one layer are kept at a time."""
         if (layer, dtype) not in self._bound:
             for key in [key for key in self._bound if key[0] != layer]:
                 del self._bound[key]
             platform = self.mesh.devices.flat[0].platform
-            self._bound[layer, dtype] = ascent.bind(
-                self.model.forward,
-                self.weights,
-                layer,
-                platform=platform,
-                dtype=dtype,
-                multiplies_bfloat16=multiplies_bfloat16(),
+            settings = RuleSettings(platform, dtype, multiplies_bfloat16())
+            (route,), prepared = ascent.bind(
+                self.model, layer, [self.settings.size], settings, weights=self.weights
             )
+            self._bound[layer, dtype] = route, prepared
         return self._bound[layer, dtype]
 
     @property
@@ -90,7 +87,7 @@ def new_row(bench: Bench, layer: str, dtype: str, batch_size: int) -> Row:
         dtype=dtype,
         batch_size=batch_size,
         images_per_call=batch_size * bench.mesh.size,
-        macs_per_image=bench.graph.macs(layer, *bench.settings.size),
+        macs_per_image=bench.model.layer(layer, bench.settings.size).macs,
         precision=precision(bench, dtype),
         status="out of memory",  # until it has been measured
     )
@@ -99,10 +96,10 @@ def new_row(bench: Bench, layer: str, dtype: str, batch_size: int) -> Row:
 def compile_program(bench: Bench, row: Row) -> Program:
     """The program of a row, compiled and warmed up, with its memory and mean score."""
     settings = bench.settings
-    channels = bench.graph.by_name[row.layer].channels
-    forward, _ = bench.bound(row.layer, row.dtype)
+    channels = bench.model.layer(row.layer, settings.size).channels
+    route, _ = bench.bound(row.layer, row.dtype)
     arguments = arguments_of(bench, row, filters_of(row, channels))
-    loop = ascent.Loop(forward=forward, layer=row.layer, steps=settings.steps, mesh=bench.mesh)
+    loop = ascent.Loop(seen=route, final=route, steps=settings.steps, mesh=bench.mesh)
     started = time.perf_counter()
     compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, loop=loop).compile()
     compile_s = time.perf_counter() - started

@@ -33,8 +33,6 @@ from jaxviz.bench.settings import command_of
 from jaxviz.config import RenderConfig
 from jaxviz.devices import batch_devices, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.models.layers import GraphForward
-from jaxviz.models.model import Model
 from jaxviz.models.random_weights import random_weights
 
 WEIGHTS_SEED = 0  # --seed is that of the starting images
@@ -95,17 +93,11 @@ def measure(settings: Settings, *, say: Say) -> Iterator[Report]:
 
 
 def _prepared(settings: Settings, say: Say) -> Bench:
-    say(f"{settings.model} with random weights")
-    architecture = models.architecture(settings.model, head=True)
+    say(f"{settings.model} with random weights" if settings.model in MODELS else settings.model)
+    model = describe_model(settings.model)
     with jax.default_device(_host_device()):  # whose rounding depends least on the accelerator
-        weights = random_weights(architecture.graph, seed=WEIGHTS_SEED)
-    model = Model(
-        name=settings.model,
-        layers=architecture.graph.targets,
-        weights=weights,
-        forward=GraphForward(architecture.graph),
-        preprocess=architecture.preprocess,
-    )
+        weights = random_weights(model, seed=WEIGHTS_SEED) if model.is_known else model.weights
+    model = model.with_weights(weights)
     mesh = ascent.batch_mesh(batch_devices(calls=sys.maxsize))
     whole = NamedSharding(mesh, PartitionSpec())
     try:
@@ -115,7 +107,7 @@ def _prepared(settings: Settings, say: Say) -> Bench:
             raise DeviceMemoryError(f"MODEL (--model) {settings.model!r}: its weights do not fit the device") from error
         raise
     step_size = jax.device_put(jnp.float32(RenderConfig.keras().step_size), whole)
-    return Bench(settings, architecture.graph, model, mesh, on_devices, step_size)
+    return Bench(settings, model, mesh, on_devices, step_size)
 
 
 def _host_device() -> jax.Device | None:

@@ -1,4 +1,4 @@
-"""What a benchmark measures: the defaults, and the checks of what is asked for instead. No jax here."""
+"""What a benchmark measures: the defaults, and the checks of what is asked for instead."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
-from jaxviz import models
 from jaxviz.bench.records import Settings
 from jaxviz.config import DTYPES, RenderConfig
 from jaxviz.errors import ConfigError, UnknownLayerError, nearest
-from jaxviz.models.graph import Graph
+from jaxviz.loading import describe_model
+from jaxviz.network.model import Model
 
 DEFAULT_MODEL = "resnet50v2"
 # Shallow, middle, deep: those of the race (benchmarks/). Other families: by place among their convolutions.
@@ -41,7 +41,7 @@ def checked_settings(
         ConfigError: a value outside its range, or a size that leaves nothing at a layer.
     """
     defaults = QUICK if quick else DEFAULTS
-    graph = models.architecture(model, head=True).graph
+    network = describe_model(model)
     size = defaults["size"] if size is None else size
     steps = defaults["steps"] if steps is None else steps
     repeats = defaults["repeats"] if repeats is None else repeats
@@ -51,8 +51,8 @@ def checked_settings(
         RenderConfig.keras(image_size=size, crop=0, steps=steps, seed=seed, dtype=dtype)
     if not 1 <= repeats <= MOST_REPEATS:
         raise ConfigError(f"repeats (--repeats) {repeats} is not a whole number from 1 to {MOST_REPEATS}")
-    chosen = default_layers(graph, quick=quick) if layers is None else matching_layers(model, graph, layers)
-    check_sizes(graph, chosen, size)
+    chosen = default_layers(network, quick=quick) if layers is None else matching_layers(model, network, layers)
+    check_sizes(network, chosen, size)
     return Settings(
         model=model,
         layers=chosen,
@@ -66,24 +66,24 @@ def checked_settings(
     )
 
 
-def default_layers(graph: Graph, *, quick: bool) -> tuple[str, ...]:
+def default_layers(network: Model, *, quick: bool) -> tuple[str, ...]:
     """A shallow, a middle and a deep layer; the first two of them for a quick look."""
     chosen: Sequence[str] = DEFAULT_LAYERS
-    if not all(layer in graph.by_name for layer in DEFAULT_LAYERS):
-        convolutions = [row.name for row in graph.layers if row.kind == "conv"]
+    if not all(layer in network.layers for layer in DEFAULT_LAYERS):
+        convolutions = [layer.name for layer in network.table() if layer.kind == "conv"]
         places = (len(convolutions) // 8, len(convolutions) // 2, len(convolutions) - 1)
         chosen = tuple(dict.fromkeys(convolutions[place] for place in places))
     return tuple(chosen[:QUICK_LAYERS] if quick else chosen)
 
 
-def matching_layers(model: str, graph: Graph, patterns: Sequence[str]) -> tuple[str, ...]:
+def matching_layers(model: str, network: Model, patterns: Sequence[str]) -> tuple[str, ...]:
     """The layers that the names and globs fit, pattern by pattern, each once."""
     chosen: dict[str, None] = {}
     for pattern in patterns:
-        found = fnmatch.filter(graph.targets, pattern)
+        found = fnmatch.filter(network.layers, pattern)
         if not found:
             raise UnknownLayerError(
-                f"--layers {pattern!r} fits no layer of {model}; {nearest(pattern, graph.targets)}. "
+                f"--layers {pattern!r} fits no layer of {model}; {nearest(pattern, network.layers)}. "
                 f"See: jaxviz layers {model}"
             )
         chosen.update(dict.fromkeys(found))
@@ -110,12 +110,12 @@ def _checked_batch_sizes(sizes: Sequence[Any] | str) -> tuple[int, ...]:
     return tuple(sorted(set(sizes)))
 
 
-def check_sizes(graph: Graph, layers: Sequence[str], size: tuple[int, int]) -> None:
+def check_sizes(network: Model, layers: Sequence[str], size: tuple[int, int]) -> None:
     """Raise ConfigError if an image of this size leaves nothing at one of the layers."""
-    maps = graph.output_sizes(*size)
     for layer in layers:
-        if 0 in maps[layer]:
+        shape = network.layer(layer, size).shape
+        if 0 in shape:
             raise ConfigError(
-                f"image_size (--size) {size[0]}x{size[1]} leaves an empty activation {maps[layer]} at layer {layer!r}; "
+                f"image_size (--size) {size[0]}x{size[1]} leaves an empty activation {shape} at layer {layer!r}; "
                 "give a larger --size"
             )

@@ -58,11 +58,9 @@ def models(as_json: Json = False) -> None:
     with reported_errors():
         rows = []
         for name in registry.list_models():
-            graph = registry.architecture(name).graph
-            weights = registry.where_weights(name)
-            rows.append(
-                {"model": name, "parameters": graph.parameter_count(), "layers": len(graph.targets), "weights": weights}
-            )
+            known = registry.MODELS[name]
+            weights = where_weights(name)
+            rows.append({"model": name, "parameters": known.parameters, "layers": known.layers, "weights": weights})
         if as_json:
             typer.echo(json.dumps({"models": rows}))
         else:
@@ -71,20 +69,23 @@ def models(as_json: Json = False) -> None:
 
 @app.command()
 def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
-    """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
+    """List a model's layers: kind, channels, output size at --size, receptive field in pixels, multiply-adds.
+
+    "receptive_field" is "image" where a cell sees all of it; "slow" says why a convolution has no fast gradient.
+    """
     with reported_errors():
-        graph = registry.architecture(model, head=True).graph
         height, width = parse_size(size) if size is not None else RenderConfig.keras().size
-        sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
         rows = [
             {
                 "layer": layer.name,
                 "kind": layer.kind,
                 "channels": layer.channels,
-                "output_size": "x".join(map(str, sizes[layer.name])),
-                "receptive_field": fields[layer.name] or "image",
+                "output_size": "-" if layer.size is None else "x".join(map(str, layer.size)),
+                "receptive_field": layer.receptive_field or "image",
+                "macs": layer.macs,
+                "slow": layer.slow or "",
             }
-            for layer in graph.layers
+            for layer in describe_model(model, head=True).table((height, width))
         ]
         if as_json:
             typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxviz import models as registry
 from jaxviz.config import OPTIONS, PRESETS, RenderConfig
-from jaxviz.errors import ConfigError, UnknownModelError
+from jaxviz.errors import ConfigError
+from jaxviz.models import HEAD_LAYERS, MODELS
 from jaxviz.recipe import Recipe
 
 OUT = "again"  # a folder of its own: in the first one the picture is there already, and nothing would be rendered
@@ -70,20 +70,15 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
         terms = _terms(recipe.objective)
     except (ConfigError, TypeError, ValueError):
         return _unknown
-    try:
-        targets = [registry.architecture(recipe.model, head=head).graph.targets for head in (False, True)]
-    except UnknownModelError:
-        targets = []
+    known = recipe.model in MODELS
     options = _objective_options(terms, recipe.config["activation_border"])
-    reasons = _reasons(recipe, changed, targets, options)
+    reasons = _reasons(recipe, changed, options, known=known)
     name = label if label is not None and LABEL.fullmatch(label) else preset
     notes = _notes(recipe, terms)
 
     def in_python(filter_index: int, replica: int) -> Again:
-        head = bool(targets) and recipe.layer not in targets[0]
-        call = _Call(
-            recipe, filter_index, _replicas(recipe, replica), preset, changed, terms, name, bool(targets), head
-        )
+        head = known and recipe.layer in HEAD_LAYERS
+        call = _Call(recipe, filter_index, _replicas(recipe, replica), preset, changed, terms, name, known, head)
         return Again(_python(call), "python", (f"The command line has no option for {reasons[0]}.", *notes))
 
     def in_shell(filter_index: int, replica: int) -> Again:
@@ -107,15 +102,9 @@ def _replicas(recipe: Recipe, replica: int) -> int:
     return recipe.replicas if recipe.replicas > 1 else replica + 1
 
 
-def _reasons(
-    recipe: Recipe, changed: dict[str, Any], targets: list[tuple[str, ...]], options: list[str] | None
-) -> list[str]:
+def _reasons(recipe: Recipe, changed: dict[str, Any], options: list[str] | None, *, known: bool) -> list[str]:
     """What the command line has no option for."""
-    reasons = []
-    if not targets:
-        reasons.append("a network of your own")
-    elif recipe.layer not in targets[1]:
-        reasons.append(f"a layer that {recipe.model} does not have")
+    reasons = [] if known else ["a network of your own"]
     if recipe.initial_images_sha256 is not None:
         reasons.append("starting images")
     reasons += [

@@ -11,9 +11,11 @@ from __future__ import annotations
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxviz.models.graph import Graph, Layer
+from jaxviz.network.jaxprs import Value
+from jaxviz.network.model import Model
 
 BATCH_NORM_RANGES = {  # uniform; distinct on purpose: exchanging any two arrays changes every activation
     "gamma": (0.5, 1.5),
@@ -24,22 +26,23 @@ BATCH_NORM_RANGES = {  # uniform; distinct on purpose: exchanging any two arrays
 BIAS_RANGE = (-0.1, 0.1)
 
 
-def random_weights(graph: Graph, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """All weights of a network, float32 on the host."""
-    shapes = {(name, key): shape for name, arrays in graph.weight_shapes().items() for key, shape in arrays.items()}
+def random_weights(model: Model, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
+    """All weights of one of jaxviz's own networks, float32 on the host; `model` may have shapes in their place."""
+    shapes = {(layer, name): array.shape for layer, arrays in model.weights.items() for name, array in arrays.items()}
     total = sum(math.prod(shape) for shape in shapes.values())
     normal_key, uniform_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    normal = np.asarray(jax.random.normal(normal_key, (total,)))  # one draw each, cut up below: one compilation
-    uniform = np.asarray(jax.random.uniform(uniform_key, (total,)))
+    # One draw each, cut up below: one compilation.
+    normal = np.asarray(jax.random.normal(normal_key, (total,), jnp.float32))
+    uniform = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32))
 
-    branches = [row.inputs[1] for row in graph.layers if row.kind == "add"]
+    branches = _branches(model)
     weights: dict[str, dict[str, np.ndarray]] = {}
     start = 0
     for (name, parameter), shape in shapes.items():
         piece = slice(start, start + math.prod(shape))
         start = piece.stop
         if parameter == "kernel":
-            array = normal[piece] * math.sqrt(2 / _fan_in(graph.by_name[name], shape))
+            array = normal[piece] * math.sqrt(2 / _fan_in(shape))
         else:
             low, high = BIAS_RANGE if parameter == "bias" else BATCH_NORM_RANGES[parameter]
             array = low + (high - low) * uniform[piece]
@@ -49,5 +52,14 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, dict[str, np.ndarra
     return weights
 
 
-def _fan_in(row: Layer, shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:2]) if row.kind == "depthwise_conv" else math.prod(shape[:-1])
+def _branches(model: Model) -> set[str]:
+    """The last layer of every residual branch: what the shortcut is added to."""
+    graph = model.graph(model.usual_size)
+    names = {value: name for name, value in reversed(graph.layers.items())}
+    sums = [value for value in graph.layers.values() if graph.kinds.of(value) == "add"]
+    added = [graph.makers[value].inputs[1] for value in sums]
+    return {names[value] for value in added if isinstance(value, Value)}
+
+
+def _fan_in(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:2]) if len(shape) == 3 else math.prod(shape[:-1])  # of three axes: depthwise
