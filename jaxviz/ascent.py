@@ -23,13 +23,13 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 from jaxviz import transforms
 from jaxviz.algebra import Objective
 from jaxviz.devices import compiler_options
-from jaxviz.optimizers import make_optimizer
-from jaxviz.parameterizations import Parameterization
-from jaxviz.regularizers import penalty
 from jaxviz.network.head import Route
 from jaxviz.network.model import Model
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings
+from jaxviz.optimizers import make_optimizer
+from jaxviz.parameterizations import Parameterization
+from jaxviz.regularizers import penalty
 from jaxviz.scoring import Head, affine_head, unit_scores
 
 # Purposes folded into a filter's key, so that adding one never changes another's numbers.

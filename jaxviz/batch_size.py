@@ -28,7 +28,7 @@ MEMORY_SHARE = 0.9  # of what is free: the rest is for the pictures and for ever
 
 
 def automatic(weight_bytes: int, pixels: int) -> int:
-    """N on the default device for a layer that needs so many bytes of weights; `pixels` are what the network sees of an image."""
+    """N on the default device for a layer that needs so many bytes of weights; `pixels`: what it sees of an image."""
     if jax.default_backend() != "cpu":
         return ACCELERATOR
     fitting = max(CPU_PIXELS // pixels, 1)

@@ -51,7 +51,9 @@ def load_model(
     """
     if is_own(name):
         if weights is not None:
-            raise ConfigError(f"weights (--weights) {str(weights)!r} is for jaxviz's own networks; {name} brings its own")
+            raise ConfigError(
+                f"weights (--weights) {str(weights)!r} is for jaxviz's own networks; {name} brings its own"
+            )
         return own_model(name)
     wanted = registry.architecture(name, head=head)
     from weights_convert.locate import obtain_weights

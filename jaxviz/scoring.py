@@ -20,7 +20,7 @@ from jaxviz.network.program import Prepared
 class Head(NamedTuple):
     """An affine score as constant arrays: the sum of all gradient * value below, plus the score of zeros."""
 
-    gradients: list[Float[Array, "..."]]
+    gradients: list[Float[Array, ...]]
     at_zero: Float[Array, ""]
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from jaxviz.errors import JaxvizError
-from jaxviz.models import architecture
+from jaxviz.models import check_model
 from weights_convert import digests
 from weights_convert.locate import published_weights
 from weights_convert.progress import DownloadBar
@@ -64,7 +64,7 @@ def convert(
 ) -> None:
     """Converts SOURCE, or the published weights, to a .safetensors file."""
     with _reported_errors():
-        architecture(model)
+        check_model(model)
         if source is not None:
             weights = read_weights(source, model)
         else:

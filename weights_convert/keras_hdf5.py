@@ -19,7 +19,8 @@ from typing import Any, BinaryIO
 import h5py
 
 from jaxviz.errors import WeightsError
-from jaxviz.models import architecture
+from jaxviz.models import weight_shapes
+from jaxviz.models.keras_weights import kind_of
 from weights_convert.archives import open_zip, read_member
 from weights_convert.match import MatchedWeights, Target, match_arrays
 
@@ -29,12 +30,12 @@ LAYER_GROUPS = ("layers", "_layer_checkpoint_dependencies")  # Keras 3 and late 
 HEAD_ALIASES = {"probs": "predictions"}  # what keras_applications called the head until 2020
 
 # Keras 3 numbers a layer's arrays in the order of creation.
-VARIABLES: dict[Kind, tuple[str, ...]] = {
+VARIABLES: dict[str, tuple[str, ...]] = {
     "conv": ("kernel", "bias"),
     "batch_norm": ("gamma", "beta", "moving_mean", "moving_variance"),
-    "dense_softmax": ("kernel", "bias"),
+    "dense": ("kernel", "bias"),
 }
-CLASS_NAMES: dict[str, Kind] = {"conv2d": "conv", "batch_normalization": "batch_norm", "dense": "dense_softmax"}
+CLASS_NAMES: dict[str, str] = {"conv2d": "conv", "batch_normalization": "batch_norm", "dense": "dense"}
 
 ZIP_MEMBER = "model.weights.h5"
 MAX_MEMBER_BYTES = 2**31  # three times ResNet152V2 with Adam's state; a zip can claim any size

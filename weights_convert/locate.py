@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxviz.errors import WeightsError, WeightsUnavailableError
-from jaxviz.models import architecture
+from jaxviz.models import check_model
 from jaxviz.paths import keras_cache_dir
 from weights_convert import digests
 from weights_convert.fetch import ProgressBar, published_file, unavailable
@@ -42,7 +42,7 @@ def obtain_weights(
         WeightsUnavailableError: they are not here and could not be, or should not be, fetched.
         StorageError: no space to keep them.
     """
-    architecture(model_name)
+    check_model(model_name)
     for path in _converted_files(model_name, head=head):
         if path.is_file():
             return _read_converted(path, model_name, head=head)
@@ -62,7 +62,7 @@ def published_weights(model_name: str, *, head: bool, progress: ProgressBar | No
     Raises:
         as `obtain_weights`.
     """
-    architecture(model_name)
+    check_model(model_name)
     return _local_published(model_name, head=head) or _download(model_name, head=head, progress=progress)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from jaxviz.errors import WeightsError, nearest
-from jaxviz.models import architecture
+from jaxviz.models import check_model
 from weights_convert import digests
 from weights_convert.archives import open_zip
 from weights_convert.keras_hdf5 import ZIP_MEMBER, read_keras_hdf5, read_keras_zip
@@ -71,7 +71,7 @@ def read_weights(path: Path, model_name: str, *, source: str | None = None) -> C
         UnknownModelError: no model of that name.
         WeightsError: no such file, an unreadable one, or one that does not fit the model.
     """
-    architecture(model_name)
+    check_model(model_name)
     origin = str(path)
     try:
         kind = _format(path, origin)

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from jaxviz.errors import WeightsError
 from jaxviz.files import write_atomically
-from jaxviz.models import architecture
+from jaxviz.models import weight_shapes
 from jaxviz.paths import weights_dir
 from weights_convert.match import MatchedWeights, Weights, match_arrays
 

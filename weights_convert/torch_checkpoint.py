@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxviz.errors import WeightsError
-from jaxviz.models import architecture
+from jaxviz.models import weight_shapes
 from jaxviz.models.efficientnet_lite import block_settings
+from jaxviz.models.keras_weights import kind_of
 from weights_convert.archives import open_zip, read_member
 from weights_convert.match import MatchedWeights, Target, match_arrays
 

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxviz.errors import ConfigError, WeightsUnavailableError
-from jaxviz.models import architecture
-from jaxviz.models.graph import Graph
-from jaxviz.models.layers import GraphForward
+from jaxviz.models import architecture, check_model
 from jaxviz.models.random_weights import random_weights
+from jaxviz.network.model import Model
+from jaxviz.network.program import Prepared, Program
+from jaxviz.network.rules import Settings
 from weights_convert.locate import obtain_weights
-from weights_convert.match import Weights
 from weights_convert.read import ConvertedWeights, read_weights
 from weights_convert.references import Array, Reference, build_reference
 
@@ -92,7 +92,7 @@ def verify(
         WeightsError: the file is broken or does not fit.
         EnvironmentFailure: the framework is not installed.
     """
-    architecture(model_name)
+    check_model(model_name)
     side = _checked_size(model_name, size)
     with tempfile.TemporaryDirectory(prefix="jaxviz-verify-") as folder:
         here = _weights_here(model_name, head) if weights is None else None
@@ -103,7 +103,7 @@ def verify(
         elif weights is None or weights == RANDOM:
             has_head = head is not False
             reference = build_reference(model_name, head=has_head, side=side)
-            reference.set_arrays(random_weights(architecture(model_name, head=has_head).graph, seed))
+            reference.set_arrays(random_weights(architecture(model_name, head=has_head), seed))
             found, said = read_weights(reference.write_file(Path(folder)), model_name), f"random, seed {seed}"
         else:
             found, said = read_weights(weights, model_name), str(weights)
@@ -113,8 +113,8 @@ def verify(
                 reference.load_file(weights)
             else:
                 reference.set_arrays(found.arrays)
-    graph = architecture(model_name, head=found.has_head).graph
-    return Report(model_name, said, reference.framework, _compare(graph, found.arrays, reference, side, seed))
+    model = architecture(model_name, head=found.has_head).with_weights(found.arrays)
+    return Report(model_name, said, reference.framework, _compare(model, reference, side, seed))
 
 
 def _weights_here(model_name: str, head: bool | None) -> ConvertedWeights | None:
@@ -126,38 +126,52 @@ def _weights_here(model_name: str, head: bool | None) -> ConvertedWeights | None
     return None
 
 
-def _compare(graph: Graph, weights: Weights, reference: Reference, side: int, seed: int) -> tuple[Row, ...]:
+def _compare(model: Model, reference: Reference, side: int, seed: int) -> tuple[Row, ...]:
     image_key, cotangent_key = jax.random.split(jax.random.key(seed))
     image = np.array(jax.random.uniform(image_key, (1, side, side, 3), minval=-1.0, maxval=1.0))
-    forward = GraphForward(graph)
     rows = []
     with jax.default_matmul_precision("highest"):
-        ours = _activations(forward, weights, image)
+        ours = _activations(model, image)
         theirs = reference.activations(image)
-        for name in graph.targets:
+        for name in model.layers:
             rows.append(_row(name, "activation", np.asarray(ours[name]), theirs[name], ACTIVATION_TOLERANCE))
-        family = "resnet" if "conv2_block1_1_conv" in graph.by_name else "efficientnet"
+        family = "resnet" if "conv2_block1_1_conv" in model.layers else "efficientnet"
         for name, tolerance in GRADIENT_TOLERANCES[family].items():
             cotangent = np.array(jax.random.normal(cotangent_key, ours[name].shape))
-            gradient = np.asarray(_input_gradient(forward, weights, image, name, cotangent))
+            gradient = np.asarray(_input_gradient(model, image, name, cotangent))
             rows.append(
                 _row(name, "input gradient", gradient, reference.input_gradient(image, name, cotangent), tolerance)
             )
     return tuple(rows)
 
 
+def _activations(model: Model, image: Array) -> dict[str, jax.Array]:
+    """Every layer's activation, by the programs that rendering runs."""
+    graph = model.graph((image.shape[1], image.shape[2]))
+    program = Program(graph, list(graph.layers.values()), _settings())
+    values = _run(program, program.prepare(model.weights), image)
+    return dict(zip(graph.layers, values, strict=True))
+
+
+def _input_gradient(model: Model, image: Array, layer: str, cotangent: Array) -> Any:
+    graph = model.graph((image.shape[1], image.shape[2]))
+    program = Program(graph, [graph.layers[layer]], _settings())
+    return _pulled_back(program, program.prepare(model.weights), image, cotangent)
+
+
+def _settings() -> Settings:
+    return Settings(jax.default_backend())
+
+
 @partial(jax.jit, static_argnums=0)
-def _activations(forward: GraphForward, weights: Weights, image: Array) -> dict[str, jax.Array]:
-    return forward.network(weights).activations(jnp.asarray(image))
+def _run(program: Program, prepared: Prepared, images: Array) -> list[jax.Array]:
+    return jax.vmap(lambda image: program.run(prepared, [image]))(jnp.asarray(images))
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _input_gradient(forward: GraphForward, weights: Weights, image: Array, layer: str, cotangent: Array) -> Any:
-    run = forward.fast(layer, platform=jax.default_backend())  # as it is when rendering
-    prepared = run.prepare(weights)
-
+@partial(jax.jit, static_argnums=0)
+def _pulled_back(program: Program, prepared: Prepared, image: Array, cotangent: Array) -> jax.Array:
     def score(image: jax.Array) -> jax.Array:
-        return jnp.sum(run(prepared, image, layer) * cotangent)
+        return jnp.sum(_run(program, prepared, image)[0] * cotangent)
 
     return jax.grad(score)(jnp.asarray(image))
 

@@ -51,9 +51,7 @@ class Bench:
                 del self._bound[key]
             platform = self.mesh.devices.flat[0].platform
             settings = RuleSettings(platform, dtype, multiplies_bfloat16())
-            (route,), prepared = ascent.bind(
-                self.model, layer, [self.settings.size], settings, weights=self.weights
-            )
+            (route,), prepared = ascent.bind(self.model, layer, [self.settings.size], settings, weights=self.weights)
             self._bound[layer, dtype] = route, prepared
         return self._bound[layer, dtype]
 

@@ -18,6 +18,7 @@ from jaxviz.cli import bench, compare, export, gallery, merge, render, run
 from jaxviz.cli.options import Json, ModelName, Size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
+from jaxviz.loading import describe_model, where_weights
 from jaxviz.spelling import parse_size
 
 __all__ = ["app", "layers", "main", "models"]

@@ -21,7 +21,7 @@ class FamilyForward:
 
     Example:
         >>> import jax
-        >>> from jaxviz.models.efficientnet_lite_nnx import EfficientNetLite0
+        >>> from jaxviz.models.efficientnet_lite import EfficientNetLite0
         >>> from jaxviz.models.keras_weights import abstract_weights
         >>> weights, images = abstract_weights(EfficientNetLite0), jax.ShapeDtypeStruct((1, 224, 224, 3), "float32")
         >>> jax.eval_shape(FamilyForward(EfficientNetLite0), weights, images).shape

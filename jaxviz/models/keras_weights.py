@@ -50,7 +50,7 @@ def to_state(weights: Weights, like: State) -> State:
         WeightsError: a layer or parameter is missing or one too many, or has another shape.
 
     Example:
-        >>> from jaxviz.models.resnet_v2_nnx import ResNetV2
+        >>> from jaxviz.models.resnet_v2 import ResNetV2
         >>> trained, fresh = (ResNetV2((1, 1), channels=(8, 16), rngs=nnx.Rngs(seed)) for seed in (0, 1))
         >>> weights = from_state(nnx.state(trained))
         >>> nnx.update(fresh, to_state(weights, nnx.state(fresh)))
@@ -80,6 +80,14 @@ def from_state(state: State) -> dict[str, dict[str, jax.Array]]:
     for leaf in _leaves(state):
         weights.setdefault(leaf.layer, {})[leaf.parameter] = leaf.variable[...].reshape(leaf.keras_shape)
     return weights
+
+
+def kind_of(arrays: Mapping[str, Any]) -> str:
+    """What a layer with these weights, or shapes of them, is: batch_norm, conv, depthwise_conv or dense."""
+    if "gamma" in arrays:
+        return "batch_norm"
+    kernel = arrays["kernel"]
+    return {4: "conv", 3: "depthwise_conv", 2: "dense"}[len(getattr(kernel, "shape", kernel))]
 
 
 def weight_shapes(family: Family, *, head: bool = True) -> Shapes:

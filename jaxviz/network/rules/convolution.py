@@ -14,11 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxviz.models.convolution import cpu, plain
 from jaxviz.network.geometry import is_number
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Operand
 from jaxviz.network.layout import arranged, from_arranged, whole
+from jaxviz.network.rules import cpu, plain
 from jaxviz.network.rules.base import Fixed, Replayed, Settings
 
 Pads = plain.Pads

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jaxviz.models.convolution import cpu, plain
 from jaxviz.network.geometry import Geometry
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Value
 from jaxviz.network.layout import arranged, from_arranged
+from jaxviz.network.rules import cpu, plain
 from jaxviz.network.rules.base import Replayed, Settings
 
 

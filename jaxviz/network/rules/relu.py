@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxviz.models import redirect
 from jaxviz.network.geometry import is_number
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Operand
 from jaxviz.network.layout import Turned
 from jaxviz.network.naming import clipped_kind
+from jaxviz.network.rules import redirect
 from jaxviz.network.rules.base import Replayed, Settings
 from jaxviz.network.rules.elementwise import elementwise
 

@@ -13,7 +13,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros at (top, bottom), (left,
 def conv(
     x: Float[Array, "batch height width in"],
     kernel: Float[Array, "kernel_h kernel_w in out"],
-    gradient_kernel: Array | None = None,  # noqa: ARG001  # the other path's
+    gradient_kernel: Array | None = None,  # the other path's
     *,
     stride: int | tuple[int, int] = 1,
     pads: Pads = ((0, 0), (0, 0)),

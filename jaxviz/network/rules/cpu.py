@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxviz.models.convolution import plain
-from jaxviz.models.convolution.plain import Pads, zero_pad
+from jaxviz.network.rules import plain
+from jaxviz.network.rules.plain import Pads, zero_pad
 
 __all__ = ["conv", "depthwise_conv", "gradient_kernel", "max_pool", "zero_pad"]
 
@@ -118,7 +118,7 @@ class _Shape(NamedTuple):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _conv(shape: _Shape, x: Array, kernel: Array, for_gradient: Array) -> Array:  # noqa: ARG001
+def _conv(shape: _Shape, x: Array, kernel: Array, for_gradient: Array) -> Array:
     return _product(x, kernel, shape)
 
 
@@ -177,9 +177,7 @@ def _depthwise_forward(stride: tuple[int, int], pads: Pads, x: Any, kernel: Any)
     return plain.depthwise_conv(x.value, kernel.value, stride=stride, pads=pads), (x.value, kernel.value)
 
 
-def _depthwise_backward(
-    stride: tuple[int, int], pads: Pads, residuals: Any, gradient: Array
-) -> tuple[Array, None]:
+def _depthwise_backward(stride: tuple[int, int], pads: Pads, residuals: Any, gradient: Array) -> tuple[Array, None]:
     x, kernel = residuals
     down, right = stride
     taps_h, taps_w = -(-kernel.shape[0] // down), -(-kernel.shape[1] // right)
