@@ -30,7 +30,7 @@ from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock, Shard, locked
 from jaxviz.models.model import Model
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
-from jaxviz.recipe import STATUSES, Picture
+from jaxviz.recipe import Picture, status_counts
 from jaxviz.render import iter_pictures
 from jaxviz.storage import Judge, LayerFolder, foreign_error
 from jaxviz.task import LayerTask, RenderRequest, check_task, flop_per_picture, needs_head
@@ -308,7 +308,6 @@ def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
     """The layer is written: sum up, and let others in."""
     plan, folder, request = layer.plan, layer.folder, layer.task.request
     there = [key for key in plan.wanted if key in folder.done]
-    statuses = [folder.done[key].status for key in there]
     judged = [entry for entry in folder.entries if entry["judged_score"] is not None]
     summary = {
         **layer.name,
@@ -317,7 +316,7 @@ def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
         "animation": str(folder.path / f"grid.{request.animate}") if request.animate else None,
         "filters": list(plan.filters),
         "replicas": plan.replicas,
-        "counts": {status: statuses.count(status) for status in STATUSES},
+        "counts": status_counts(folder.done[key].status for key in there),
         "judged": [entry for entry in judged if (entry["filter_index"], entry["replica"]) in set(there)],
         "rendered": layer.rendered,
         "already_there": len(there) - layer.rendered,

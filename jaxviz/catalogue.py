@@ -22,8 +22,9 @@ from PIL import Image
 from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
 from jaxviz.models import architecture
-from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_picture, read_saved
-from jaxviz.recipe import STATUSES, Recipe
+from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, picture_name, read_picture, read_saved
+from jaxviz.recipe import Recipe, status_counts
+from jaxviz.records import to_json
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
 JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
@@ -99,8 +100,7 @@ class LayerPictures:
     @property
     def counts(self) -> dict[str, int]:
         """How many pictures have each status."""
-        found = [tile.status for tile in self.tiles]
-        return {status: found.count(status) for status in STATUSES}
+        return status_counts(tile.status for tile in self.tiles)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class _Group:
 
     def is_recorded(self, record: dict[str, Any]) -> bool:
         """Whether layer.json speaks of these."""
-        return record.get("schema") == SCHEMA and record.get("recipe") == self.recipe.to_json()
+        return record.get("schema") == SCHEMA and record.get("recipe") == json.loads(to_json(self.recipe))
 
 
 def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
@@ -228,8 +228,6 @@ def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
         saved: Saved | str = "it is a folder" if file.is_dir() else read_saved(file)
         if isinstance(saved, Saved) and picture_name(saved.key, saved.step, file.suffix[1:]) != file.name:
             saved = f"it is {picture_name(saved.key, saved.step, file.suffix[1:])}"
-        if isinstance(saved, Saved) and saved.status not in STATUSES:
-            saved = f"its status {saved.status!r} is unknown"
         if isinstance(saved, str):
             reasons.setdefault(saved, []).append(file.name)
             continue
@@ -274,8 +272,8 @@ def _judged(record: dict[str, Any]) -> dict[tuple[Key, float | None], dict[str, 
 
 
 def _tile(file: Path, saved: Saved, judged: dict[tuple[Key, float | None], dict[str, Any]]) -> Tile:
-    score = saved.score if math.isfinite(saved.score) else math.nan
-    values = judged.get((saved.key, number(saved.score)), {})
+    score = math.nan if saved.score is None else saved.score
+    values = judged.get((saved.key, saved.score), {})
     return Tile(
         file, saved.filter_index, saved.replica, score, saved.status, saved.attempt, jaxlib=saved.jaxlib, **values
     )

@@ -100,7 +100,7 @@ def differing_settings(first: LayerPictures, second: LayerPictures) -> dict[str,
 
     The batch size is left out: it shows in the pictures as rounding only.
     """
-    one, other = ({"objective": each.recipe.objective} | each.recipe.config for each in (first, second))
+    one, other = (each.recipe.settings() for each in (first, second))
     if first.model == second.model:
         one["weights"], other["weights"] = (each.recipe.weights_sha256[:12] for each in (first, second))
     names = [*one, *(name for name in other if name not in one)]

@@ -28,6 +28,7 @@ import numpy as np
 from jaxviz.catalogue import Catalogue, LayerPictures, Tile
 from jaxviz.errors import OutputFolderError, UnknownLayerError, nearest
 from jaxviz.files import write_atomically
+from jaxviz.records import to_json
 from jaxviz.sprites import Sheet, sheets, webp_bytes
 
 SCHEMA = 1  # of sprite.json
@@ -122,7 +123,7 @@ def _write_npz(layer: LayerPictures, folder: Path) -> Path:
         "judged_scores": _numbers([tile.judged_score for tile in tiles]),
         "percentiles": _numbers([tile.percentile for tile in tiles]),
         "ranks": np.array([tile.rank or 0 for tile in tiles], np.int64),
-        "recipe": np.array(json.dumps(layer.recipe.to_json(), sort_keys=True)),
+        "recipe": np.array(to_json(layer.recipe)),
         "label": np.array(layer.label),
     }
     buffer = io.BytesIO()

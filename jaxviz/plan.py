@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Float32
 
@@ -122,7 +123,7 @@ def plan_render(
     images = _whole_units(per_device, together, automatic=automatic)
     recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
     if starts is not None:
-        recipe = dataclasses.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
+        recipe = msgspec.structs.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
     return Plan(
         model=model,
         forward=forward,
@@ -181,7 +182,7 @@ def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
         "%s %s: a batch of %d does not fit the memory of %s; starting the layer again with %d",
         plan.model.name, plan.layer, before, device_name(), fits,
     )  # fmt: skip
-    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, batch_size=fits))
+    return dataclasses.replace(plan, recipe=msgspec.structs.replace(plan.recipe, batch_size=fits))
 
 
 def device_name() -> str:

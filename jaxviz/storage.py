@@ -24,17 +24,18 @@ from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
 from jaxviz.provenance import (
     SCHEMA,
+    GridSaved,
     Key,
     Saved,
-    jaxlib_version,
-    number,
     picture_bytes,
     picture_name,
     png_bytes,
     read_picture,
     read_saved,
+    saved_as,
 )
-from jaxviz.recipe import STATUSES, Picture, Recipe
+from jaxviz.recipe import Picture, Recipe, status_counts
+from jaxviz.records import to_json
 
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
 JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
@@ -144,15 +145,7 @@ class LayerFolder:
             if stale not in files:
                 _remove(stale)
         self._stale = []
-        self.done[key] = Saved(
-            picture.filter_index,
-            picture.score,
-            picture.status,
-            picture.recipe,
-            picture.replica,
-            picture.attempt,
-            jaxlib=jaxlib_version(),
-        )
+        self.done[key] = saved_as(picture)
 
     def has_numbers(self) -> bool:
         """Whether the grid that is there has filter numbers written into it."""
@@ -217,9 +210,7 @@ class LayerFolder:
         record = self._record(device or before.get("device", ""), timings or {}, numbers)
         if self._written or not self._is_described_by(before, record):
             if self.done:
-                write_atomically(
-                    self.path / "grid.png", png_bytes(self._sheet(numbers), {"schema": SCHEMA, "kind": "grid"})
-                )
+                write_atomically(self.path / "grid.png", png_bytes(self._sheet(numbers), GridSaved(SCHEMA)))
             write_atomically(self.path / "layer.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
         if animate is not None and self.done:
             common = self._contents.common_snapshots()
@@ -238,7 +229,9 @@ class LayerFolder:
         except (OSError, ValueError, RecursionError):
             return {}
         same = (
-            isinstance(there, dict) and there.get("schema") == SCHEMA and there.get("recipe") == self.recipe.to_json()
+            isinstance(there, dict)
+            and there.get("schema") == SCHEMA
+            and there.get("recipe") == json.loads(to_json(self.recipe))
         )
         return there if same else {}
 
@@ -268,7 +261,7 @@ class LayerFolder:
             {
                 "filter_index": saved.filter_index,
                 "replica": saved.replica,
-                "score": number(saved.score),
+                "score": saved.score,
                 "status": saved.status,
                 "attempt": saved.attempt,
                 "jaxlib": saved.jaxlib,
@@ -279,7 +272,6 @@ class LayerFolder:
         return entries, natural
 
     def _record(self, device: str, timings: dict[str, float | None], numbers: bool) -> dict[str, Any]:
-        statuses = [saved.status for saved in self.done.values()]
         return {
             "schema": SCHEMA,
             "model": self.recipe.model,
@@ -287,9 +279,9 @@ class LayerFolder:
             "label": self.label,
             "format": self.file_format,
             "weights_sha256": self.recipe.weights_sha256,
-            "recipe": self.recipe.to_json(),
-            "counts": {status: statuses.count(status) for status in STATUSES},
-            "grid": {"columns": images.grid_columns(len(statuses)), "numbers": numbers},
+            "recipe": json.loads(to_json(self.recipe)),
+            "counts": status_counts(saved.status for saved in self.done.values()),
+            "grid": {"columns": images.grid_columns(len(self.done)), "numbers": numbers},
             "timings": timings,
             "device": device,
             "filters": self.entries,

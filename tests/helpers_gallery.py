@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import colorsys
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from jaxviz import RenderConfig
 from jaxviz.files import write_atomically
 from jaxviz.provenance import SCHEMA, picture_bytes, picture_name
 from jaxviz.recipe import Picture, Recipe
+from jaxviz.records import to_json
 from jaxviz.storage import folder_path
 
 MODEL = "efficientnet_lite0"
@@ -50,7 +51,7 @@ def write_layer(
     **changes: Any,
 ) -> Path:
     """A layer's folder. Scores fall and rise with the filter: 0 has 1.0, 1 has 101.0, 2 has 3.0 and so on."""
-    recipe = dataclasses.replace(RECIPE, layer=layer, **changes)
+    recipe = replace(RECIPE, layer=layer, **changes)
     folder = folder_path(out, recipe.model, layer, "x").with_name(label)  # a folder may have been renamed
     folder.mkdir(parents=True)
     entries = []
@@ -68,7 +69,7 @@ def write_layer(
             entries.append(_entry(picture, judged=judged and status == "ok"))
     record = {
         "schema": SCHEMA,
-        "recipe": recipe.to_json(),
+        "recipe": json.loads(to_json(recipe)),
         "filters": entries,
         "device": "cpu: a device",
         "versions": {"jaxviz": "0.1.0", "jax": "0.10.2"},

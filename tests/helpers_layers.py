@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from helpers_storage import RECIPE
+from msgspec.structs import replace
 
 from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import LayerFolder
@@ -19,7 +19,7 @@ SIDE_PX = 48
 
 def recipe_of(model: str = LITE0, layer: str = SHALLOW, **config: Any) -> Recipe:
     """The helpers' recipe for another model or layer, or with other settings."""
-    return dataclasses.replace(RECIPE, model=model, layer=layer, config=RECIPE.config | config)
+    return replace(RECIPE, model=model, layer=layer, config=replace(RECIPE.config, **config))
 
 
 def grey(values: np.ndarray) -> np.ndarray:

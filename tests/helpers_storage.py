@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import Image
 
 from jaxviz import RenderConfig
@@ -16,7 +16,7 @@ from jaxviz.storage import LayerFolder
 
 WEIGHTS_SHA256 = "ab" * 32
 RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", "channel", RenderConfig.keras(steps=4).numbers(), batch_size=2)
-OTHER_RECIPE = dataclasses.replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
+OTHER_RECIPE = replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
 
 
 def picture(index: int, *, recipe: Recipe = RECIPE, status: Any = "ok", score: float | None = None) -> Picture:

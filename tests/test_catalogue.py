@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from helpers_layers import DEEP, LITE0, SHALLOW, FixedJudge, fill_layer, recipe_of, striped
 from helpers_storage import OTHER_RECIPE, RECIPE, fill, picture
+from msgspec.structs import replace
 from PIL import Image
 
 from jaxviz.catalogue import LayerPictures, read_catalogue
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, picture_bytes
+from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
@@ -104,7 +106,7 @@ def test_label_of_the_working_folder_is_its_name(tmp_path: Path, monkeypatch: py
 
 
 def test_names_are_the_recipes_not_the_folders(tmp_path: Path) -> None:
-    fill(tmp_path, picture(1, recipe=dataclasses.replace(RECIPE, layer="block/conv:1")))
+    fill(tmp_path, picture(1, recipe=replace(RECIPE, layer="block/conv:1")))
     assert only(tmp_path).layer == "block/conv:1"
 
 
@@ -205,7 +207,7 @@ def test_missing_layer_json_leaves_the_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": SCHEMA + 1}, {"recipe": OTHER_RECIPE.to_json()}], ids=["schema", "recipe"]
+    "change", [{"schema": SCHEMA + 1}, {"recipe": json.loads(to_json(OTHER_RECIPE))}], ids=["schema", "recipe"]
 )
 def test_layer_json_of_another_kind_is_not_believed(tmp_path: Path, change: dict) -> None:
     file = fill(tmp_path, picture(1)).path / "layer.json"

@@ -77,7 +77,15 @@ ROWS = [
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
     {"jaxviz.devices", "jaxviz.natural_images"},
-    {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.locks", "jaxviz.paths", "jaxviz.errors"},
+    {
+        "jaxviz.recipe",
+        "jaxviz.config",
+        "jaxviz.records",
+        "jaxviz.files",
+        "jaxviz.locks",
+        "jaxviz.paths",
+        "jaxviz.errors",
+    },
 ]
 RANKS = {module: -row for row, modules in enumerate(ROWS) for module in modules}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision", "efficientnet_lite_pytorch", "tf_keras"}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers_cli import contents
 from helpers_storage import OTHER_RECIPE, RECIPE, WEIGHTS_SHA256, fill, picture, provenance
+from msgspec.structs import replace
 from PIL import Image
 
 import jaxviz
@@ -18,6 +19,7 @@ from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
+from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
@@ -61,12 +63,13 @@ def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(3))
     assert provenance(folder.path / "0003.png") == {
         "schema": SCHEMA,
-        "recipe": RECIPE.to_json(),
+        "recipe": json.loads(to_json(RECIPE)),
         "filter_index": 3,
         "replica": 0,
         "score": 3.5,
         "status": "ok",
         "attempt": 0,
+        "step": None,
         "version": jaxviz.__version__,
         "jaxlib": jaxlib_version(),
     }
@@ -111,7 +114,7 @@ def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float)
         ("layer", "conv_a"),
         ("label", "keras"),
         ("weights_sha256", WEIGHTS_SHA256),
-        ("recipe", RECIPE.to_json()),
+        ("recipe", json.loads(to_json(RECIPE))),
         ("device", "a device"),
         ("timings", {"render_s": 1.5}),
     ],
@@ -221,7 +224,7 @@ def test_another_recipe_is_refused_with(tmp_path: Path, hint: str) -> None:
 def test_every_part_of_the_recipe_counts(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     fill(tmp_path, picture(1))
     with pytest.raises(OutputFolderError, match=named):
-        LayerFolder.open(tmp_path, dataclasses.replace(RECIPE, **change), label="keras")
+        LayerFolder.open(tmp_path, replace(RECIPE, **change), label="keras")
 
 
 def test_refusing_another_recipe_changes_nothing(tmp_path: Path) -> None:
@@ -282,7 +285,7 @@ def test_overwrite_of_the_same_recipe_renders_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["model", "layer"])
 def test_any_name_stays_inside_out(tmp_path: Path, part: str, layer: str) -> None:
     out = tmp_path / "out"
-    recipe = dataclasses.replace(RECIPE, **{part: layer})
+    recipe = replace(RECIPE, **{part: layer})
     folder = fill(out, picture(1, recipe=recipe))
     assert out.resolve() in folder.path.resolve().parents
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
@@ -298,7 +301,7 @@ def test_layer_with_a_slash_is_one_folder(tmp_path: Path) -> None:
 
 
 def test_layer_with_a_slash_is_written_by_its_own_name(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, layer="block1/out")
+    recipe = replace(RECIPE, layer="block1/out")
     assert layer_json(fill(tmp_path, picture(1, recipe=recipe)))["layer"] == "block1/out"
 
 
@@ -316,7 +319,7 @@ def test_good_label_is_a_folder(tmp_path: Path, label: str) -> None:
 
 def test_layer_name_too_long_for_the_disk_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="File name too long"):
-        LayerFolder.open(tmp_path, dataclasses.replace(RECIPE, layer="x" * 300), label="keras")
+        LayerFolder.open(tmp_path, replace(RECIPE, layer="x" * 300), label="keras")
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

@@ -69,7 +69,7 @@ def _number(value: float) -> str:
 
 
 def _setting(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "x".join(map(str, value)) if all(isinstance(item, int) for item in value) and value else str(value)
     return NONE if value is None else str(value)
 

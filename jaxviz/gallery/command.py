@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
+
 from jaxviz import models as registry
-from jaxviz.config import OPTIONS, PRESETS, RenderConfig
+from jaxviz.config import OPTIONS, PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError, UnknownModelError
 from jaxviz.recipe import Recipe
 
@@ -68,13 +70,13 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     try:
         preset, changed = _nearest_preset(recipe.config)
         terms = _terms(recipe.objective)
-    except (ConfigError, TypeError, ValueError):
+    except ConfigError:
         return _unknown
     try:
         targets = [registry.architecture(recipe.model, head=head).graph.targets for head in (False, True)]
     except UnknownModelError:
         targets = []
-    options = _objective_options(terms, recipe.config["activation_border"])
+    options = _objective_options(terms, recipe.config.activation_border)
     reasons = _reasons(recipe, changed, targets, options)
     name = label if label is not None and LABEL.fullmatch(label) else preset
     notes = _notes(recipe, terms)
@@ -126,22 +128,19 @@ def _reasons(
     return reasons
 
 
-def _nearest_preset(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _nearest_preset(config: RecordedConfig) -> tuple[str, dict[str, Any]]:
     """The preset that leaves the fewest options to give, and what differs from it.
 
     Raises:
-        ConfigError, TypeError: these are no numbers of a `RenderConfig`.
+        ConfigError: a value that this version does not know.
     """
-    if RenderConfig.from_preset("keras", **config).numbers() != config:
-        raise ConfigError("a recipe of another version of jaxviz; render with the version that it names")
-    best: tuple[str, dict[str, Any]] | None = None
+    values = msgspec.to_builtins(config)
+    RenderConfig(**values)
+    found = []
     for preset in PRESETS:
         numbers = RenderConfig.from_preset(preset).numbers()
-        changed = {name: value for name, value in config.items() if numbers[name] != value}
-        if best is None or _effort(changed) < _effort(best[1]):
-            best = (preset, changed)
-    assert best is not None
-    return best
+        found.append((preset, {name: value for name, value in values.items() if getattr(numbers, name) != value}))
+    return min(found, key=lambda one: _effort(one[1]))
 
 
 def _effort(changed: dict[str, Any]) -> tuple[int, int]:
@@ -240,7 +239,7 @@ def _python(call: _Call) -> str:
         lines.append(f"model = jaxviz.load_model({recipe.model!r}{', head=True' if call.head else ''})")
     else:
         lines.append(f"model = ...  # your own network, {recipe.model!r}, as jaxviz.Model.from_callable wrapped it")
-    values = "".join(f", {field}={_literal(value)}" for field, value in call.changed.items())
+    values = "".join(f", {field}={value!r}" for field, value in call.changed.items())
     lines.append(f"config = jaxviz.RenderConfig.from_preset({call.preset!r}{values}, batch_size={recipe.batch_size})")
     made = "...  # your own: " + repr(recipe.objective) if terms is None else _python_objective(terms)
     lines.append(f"objective = {made}")
@@ -251,12 +250,6 @@ def _python(call: _Call) -> str:
     arguments += ", initial_images=images" if recipe.initial_images_sha256 is not None else ""
     lines += [f"result = jaxviz.render_layer({arguments})", f"result.save({OUT!r}, name={call.name!r})"]
     return "\n".join(lines)
-
-
-def _literal(value: Any) -> str:
-    if not isinstance(value, list):
-        return repr(value)
-    return repr(tuple(tuple(part) if isinstance(part, list) else part for part in value))
 
 
 def _python_objective(terms: list[_Term]) -> str:

@@ -226,7 +226,7 @@ def comparison(layer: LayerView) -> dict[str, Any]:
         "model": layer.model,
         "about": layer.about,
         "label": layer.label,
-        "settings": {"objective": layer.pictures.recipe.objective} | layer.pictures.recipe.config,
+        "settings": layer.pictures.recipe.settings(),
         "url": layer.url,
         "sheets": {str(at): vars(layer.sheets[at]) for at in used},
         "ratio": layer.ratio,
