@@ -148,7 +148,7 @@ def recipe_of(
         model=model.name,
         weights_sha256=model.weights_sha256,
         layer=layer,
-        objective=objective.describe(),
+        objective=objective.to_data(),
         config=config.numbers(),
         batch_size=batch_size,
         replicas=replicas if objective.couples else 1,

@@ -6,7 +6,7 @@ filters, the number of devices, timings and versions are not part of a recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -22,6 +22,7 @@ STATUSES: tuple[str, ...] = get_args(Status)
 
 
 Count = Annotated[int, Meta(ge=1)]
+Term = dict[str, Any]  # `weight`, `name` and the objective's own fields, where they are not its defaults
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,7 +32,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         model: the network's name.
         weights_sha256: of its weights.
         layer: the layer's name.
-        objective: what was maximised, in words.
+        objective: what was maximised: the terms of a sum, as `Objective.to_data` gives them.
         config: the numbers of its `RenderConfig`.
         batch_size: images per device and call.
         replicas: that ascend together; more than 1 only where the objective couples them.
@@ -43,7 +44,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     model: str
     weights_sha256: str
     layer: str
-    objective: str
+    objective: tuple[Term, ...]
     config: RecordedConfig
     batch_size: Count
     replicas: Count = 1
@@ -51,10 +52,20 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     kernels: str | None = None
     forward_sha256: str | None = None
 
+    def __post_init__(self) -> None:
+        for term in self.objective:
+            if not (isinstance(term.get("weight"), int | float) and isinstance(term.get("name"), str)):
+                raise ValueError(f"objective {term!r} has no weight or no name")
+
+    @property
+    def objective_text(self) -> str:
+        """The objective in words, see `objective_text`."""
+        return objective_text(self.objective)
+
     def settings(self) -> dict[str, Any]:
-        """The objective and the numbers of the config: what can be alike in recipes of two layers or networks."""
+        """The objective in words and the numbers of the config: what two layers may share."""
         config: dict[str, Any] = msgspec.to_builtins(self.config)
-        return {"objective": self.objective} | config
+        return {"objective": self.objective_text} | config
 
     def flat(self) -> dict[str, Any]:
         """All fields, those of the config last."""
@@ -68,7 +79,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         here, there = self.flat(), other.flat()
         names = sorted(here.keys() | there.keys())
         return [
-            f"{name} is {_short(there.get(name))} there, {_short(here.get(name))} here"
+            f"{name} is {_short(name, there.get(name))} there, {_short(name, here.get(name))} here"
             for name in names
             if here.get(name) != there.get(name)
         ]
@@ -107,6 +118,24 @@ def status_counts(statuses: Iterable[str]) -> dict[str, int]:
     return {status: found.count(status) for status in STATUSES}
 
 
-def _short(value: Any) -> str:
+def objective_text(terms: Sequence[Term]) -> str:
+    """An objective in words, such as `channel(border=2) - 0.5 * neuron(y=3, x=4)`."""
+    text = ""
+    for term in terms:
+        weight, name = term["weight"], term["name"]
+        sign = (" - " if weight < 0 else " + ") if text else ""
+        weight = abs(weight) if text else weight
+        values = ", ".join(_field_text(*item) for item in term.items() if item[0] not in ("weight", "name"))
+        text += sign + ("" if weight == 1 else f"{weight!r} * ") + name + (f"({values})" if values else "")
+    return text
+
+
+def _field_text(name: str, value: Any) -> str:
+    return f"{name}={value[:12] if name.endswith('_sha256') else repr(value)}"
+
+
+def _short(name: str, value: Any) -> str:
+    if name == "objective":
+        return str(value)
     text = repr(value)
     return text if len(text) <= 24 else text[:16] + "...'"

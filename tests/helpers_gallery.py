@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers_storage import CHANNEL
 from msgspec.structs import replace
 
 from jaxviz import RenderConfig
@@ -19,7 +20,7 @@ from jaxviz.storage import folder_path
 
 MODEL = "efficientnet_lite0"
 CONFIG = RenderConfig.keras(image_size=46, crop=7, steps=4)  # pictures of 32 px
-RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", "channel", CONFIG.numbers(), batch_size=4)
+RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", CHANNEL, CONFIG.numbers(), batch_size=4)
 TILE_PX = 32
 
 

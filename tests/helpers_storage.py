@@ -15,7 +15,8 @@ from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import LayerFolder
 
 WEIGHTS_SHA256 = "ab" * 32
-RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", "channel", RenderConfig.keras(steps=4).numbers(), batch_size=2)
+CHANNEL = ({"weight": 1.0, "name": "channel"},)
+RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", CHANNEL, RenderConfig.keras(steps=4).numbers(), batch_size=2)
 OTHER_RECIPE = replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
 
 

@@ -52,7 +52,7 @@ def typed(text: str) -> tuple[dict[str, Any], RenderConfig, Objective]:
 
 def recipe_of(config: RenderConfig, objective: Objective | None = None, **changes: Any) -> Recipe:
     made = Channel(config.activation_border) if objective is None else objective
-    return replace(RECIPE, config=config.numbers(), objective=made.describe(), **changes)
+    return replace(RECIPE, config=config.numbers(), objective=made.to_data(), **changes)
 
 
 numbers = st.floats(1e-3, 1e3)
@@ -120,7 +120,7 @@ def test_command_gives_the_objective_back(objective):
     assert again is not None
     assert again.language == "shell"
     asked, parsed, parsed_objective = typed(again.text)
-    assert parsed_objective.describe() == objective.describe()
+    assert parsed_objective.to_data() == objective.to_data()
     assert parsed.numbers() == config.numbers()
     assert asked["replicas"] == replicas
 
@@ -172,12 +172,12 @@ def test_what_has_no_option_is_said_and_given_as_python(monkeypatch, tmp_path, c
     ((model, layer, filters, made), named), saved = calls
     assert (model, layer, filters, named["replicas"]) == ((MODEL, {}), "stem_conv", [5], 2)
     assert (made.numbers(), made.batch_size) == (config.numbers(), 3)
-    assert named["objective"].describe() == recipe.objective
+    assert named["objective"].to_data() == recipe.objective
     assert saved == (("again",), {"name": "mine"})
 
 
 def test_own_network_and_own_objective_are_left_to_the_reader():
-    recipe = replace(RECIPE, model="my 'net'", objective="mine(x=<1>)", layer="a'b")
+    recipe = replace(RECIPE, model="my 'net'", objective=({"weight": 1.0, "name": "mine", "x": "<1>"},), layer="a'b")
     again = render_again(recipe, 0)
     assert again is not None
     assert again.language == "python"

@@ -217,7 +217,12 @@ def test_another_recipe_is_refused_with(tmp_path: Path, hint: str) -> None:
     [
         ({"weights_sha256": "cd" * 32}, "weights_sha256"),
         ({"batch_size": 4}, "batch_size is 2 there, 4 here"),
-        ({"objective": "other"}, "objective is 'channel' there, 'other' here"),
+        (
+            {"objective": ({"weight": -1.0, "name": "neuron", "y": 3},)},
+            r"objective is channel there, -1.0 \* neuron\(y=3\) here",
+        ),
+        ({"kernels": "lax"}, "kernels is None there, 'lax' here"),
+        ({"forward_sha256": "cd" * 32}, "forward_sha256 is None there"),
         ({"initial_images_sha256": "ef" * 32}, "initial_images_sha256 is None there"),
     ],
 )

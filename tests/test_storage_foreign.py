@@ -100,6 +100,8 @@ GARBAGE = [
     json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"batch_size": "many"}}),
     json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"batch_size": 0}}),
     json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"config": {"steps": "many"}}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"objective": "channel"}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"objective": [{"name": "channel"}]}}),
     json.dumps(GOOD | {"status": "alive"}),
     json.dumps({name: value for name, value in GOOD.items() if name != "schema"}),
     json.dumps(GOOD | {"filter_index": "one"}),

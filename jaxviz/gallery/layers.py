@@ -130,7 +130,7 @@ class LayerView:
     @property
     def label(self) -> str:
         """Its label, and its objective where that is not the mean of a filter."""
-        objective = self.pictures.recipe.objective
+        objective = self.pictures.recipe.objective_text
         return self.pictures.label + ("" if objective == "channel" else f" · {objective}")
 
     @property
