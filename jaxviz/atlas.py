@@ -247,6 +247,7 @@ def _open(task: LayerTask, plan: Plan, *, overwrite: bool, alone: bool) -> Layer
         overwrite=overwrite,
         snapshots=plan.snapshots,
         file_format=request.file_format,
+        place=plan.place,
         alone=alone,
     )
 
@@ -308,7 +309,7 @@ def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
     """The layer is written: sum up, and let others in."""
     plan, folder, request = layer.plan, layer.folder, layer.task.request
     there = [key for key in plan.wanted if key in folder.done]
-    judged = [entry for entry in folder.entries if entry["judged_score"] is not None]
+    judged = [entry for entry in folder.entries if entry.judged_score is not None]
     summary = {
         **layer.name,
         "folder": str(folder.path),
@@ -317,7 +318,7 @@ def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
         "filters": list(plan.filters),
         "replicas": plan.replicas,
         "counts": status_counts(folder.done[key].status for key in there),
-        "judged": [entry for entry in judged if (entry["filter_index"], entry["replica"]) in set(there)],
+        "judged": [entry for entry in judged if entry.key in there],
         "rendered": layer.rendered,
         "already_there": len(there) - layer.rendered,
         "missing": len(plan.wanted) - len(there),

@@ -60,6 +60,11 @@ class Plan:
     automatic_batch: bool = False  # whether the batch size may shrink
 
     @property
+    def place(self) -> int:
+        """The layer's place among those of its network."""
+        return self.model.layers.index(self.layer)
+
+    @property
     def wanted(self) -> tuple[tuple[int, int], ...]:
         """(filter, replica) of every picture."""
         return tuple((unit.filter_index, replica) for unit in self.units for replica in unit.replicas)

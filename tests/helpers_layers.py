@@ -9,6 +9,7 @@ import numpy as np
 from helpers_storage import RECIPE
 from msgspec.structs import replace
 
+from jaxviz.layer_record import Judged
 from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import LayerFolder
 
@@ -65,6 +66,6 @@ class FixedJudge:
 
     natural = None
 
-    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[dict[str, Any]]:
+    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[Judged]:
         """The same for all."""
-        return [{"judged_score": index + 0.25, "percentile": 90.0, "rank": 1} for index in filters]
+        return [Judged(judged_score=index + 0.25, percentile=90.0, rank=1) for index in filters]

@@ -123,6 +123,22 @@ def test_layers_of_an_unknown_network_are_ordered_by_name(tmp_path: Path) -> Non
     assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["a", "b", "c"]
 
 
+def test_layers_of_an_unknown_network_are_ordered_by_their_recorded_places(tmp_path: Path) -> None:
+    for place, layer in ((10, "a"), (2, "b"), (None, "c")):
+        folder = LayerFolder.open(tmp_path, recipe_of("mine", layer), label="keras", place=place)
+        folder.write(striped(0, folder.recipe))
+        folder.finish(device="a device")
+    assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["b", "a", "c"]
+
+
+def test_place_of_a_layer_stays_when_the_folder_is_described_anew(tmp_path: Path) -> None:
+    folder = LayerFolder.open(tmp_path, RECIPE, label="keras", place=3)
+    folder.write(picture(1))
+    folder.finish(device="a device")
+    fill(tmp_path, picture(2))
+    assert (only(tmp_path).place, len(only(tmp_path).tiles)) == (3, 2)
+
+
 def test_models_and_labels_are_ordered_by_name(tmp_path: Path) -> None:
     for model, label in (("b", "keras"), ("a", "keras"), ("a", "distill")):
         fill_layer(tmp_path, "x", model=model, label=label, statuses=("ok",))

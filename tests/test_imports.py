@@ -50,7 +50,7 @@ ROWS = [
     {"jaxviz.gallery", "jaxviz.comparison"},
     {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
-    {"jaxviz.contents"},
+    {"jaxviz.contents", "jaxviz.layer_record"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
     {"jaxviz.models"},
     {"jaxviz.models.model", "jaxviz.ascent"},

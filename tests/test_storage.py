@@ -18,6 +18,7 @@ import jaxviz
 from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
+from jaxviz.layer_record import LayerRecord, read_layer_record
 from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
 from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
@@ -121,6 +122,20 @@ def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float)
 )
 def test_layer_json_records(tmp_path: Path, key: str, value: object) -> None:
     assert layer_json(fill(tmp_path, picture(0)))[key] == value
+
+
+def test_layer_json_records_the_place_of_the_layer(toy_model: Model, small: RenderConfig, tmp_path: Path) -> None:
+    for layer in toy_model.layers[:2]:
+        jaxviz.render_layer(toy_model, layer, [0], small).save(tmp_path)
+    files = {layer: tmp_path / "toy" / layer / "keras" / "layer.json" for layer in toy_model.layers[:2]}
+    assert [json.loads(file.read_text())["place"] for file in files.values()] == [0, 1]
+
+
+def test_layer_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = fill(tmp_path, picture(0), picture(1, status="nan"))
+    record = read_layer_record(folder.path)
+    assert isinstance(record, LayerRecord)
+    assert to_json(record, indent=1) + "\n" == (folder.path / "layer.json").read_text()
 
 
 def test_layer_json_records_versions(tmp_path: Path) -> None:

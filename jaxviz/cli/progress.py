@@ -5,7 +5,6 @@ The time left is estimated by arithmetic, not by pictures: the layers of a netwo
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxviz.errors import ConfigError
+from jaxviz.records import to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -156,7 +156,7 @@ class _Lines(Display):
 
 def print_json_line(values: dict[str, Any]) -> None:
     """One JSON object on a line of stderr."""
-    say(json.dumps(values, allow_nan=False))
+    say(to_json(values))
 
 
 def say(text: str) -> None:

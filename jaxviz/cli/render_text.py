@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from jaxviz.cli.terminal import printable
+from jaxviz.layer_record import Judged
 
 
-def judged_summary(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def judged_summary(entries: Sequence[Judged]) -> dict[str, Any]:
     """How pictures stand beside natural images, over those that were judged."""
-    percentiles = [entry["percentile"] for entry in entries if entry["percentile"] is not None]
-    ranks = [entry["rank"] for entry in entries if entry["rank"] is not None]
+    percentiles = [entry.percentile for entry in entries if entry.percentile is not None]
+    ranks = [entry.rank for entry in entries if entry.rank is not None]
     return {
         "pictures": len(entries),
         "median_percentile": statistics.median(percentiles) if percentiles else None,

@@ -1,0 +1,111 @@
+"""layer.json: what is known of a layer's folder as a whole, as one typed record, and its only reader. No jax.
+
+The pictures are the truth, and each says of itself what it is (provenance.py). Only here stand how and where they were
+made, and how they compare with natural images.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec import Struct
+
+from jaxviz.provenance import SCHEMA, Key
+from jaxviz.recipe import Recipe, Status
+from jaxviz.records import from_json
+
+LAYER_JSON = "layer.json"
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """How a picture stands beside natural images; None where that is not known.
+
+    Attributes:
+        judged_score: the score of the saved picture.
+        percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
+        rank: of the filter among the layer's filters on this picture, from 1.
+    """
+
+    judged_score: float | None = None
+    percentile: float | None = None
+    rank: int | None = None
+
+
+class Entry(Judged, frozen=True):
+    """One picture; `score` is None where it is not finite."""
+
+    filter_index: int
+    replica: int
+    score: float | None
+    status: Status
+    attempt: int
+    jaxlib: str
+
+    @property
+    def key(self) -> Key:
+        """(filter, replica)."""
+        return self.filter_index, self.replica
+
+
+class Natural(Struct, frozen=True):
+    """The natural images that pictures were put beside."""
+
+    source: str
+    sha256: str
+    count: int
+
+
+class Grid(Struct, frozen=True):
+    """How grid.png is laid out, and whether the filters' numbers are written into it."""
+
+    columns: int
+    numbers: bool
+
+
+class LayerRecord(Struct, frozen=True, kw_only=True):
+    """All of layer.json.
+
+    Attributes:
+        schema: that of the pictures.
+        model, layer, label: where the folder is, by name.
+        place: of the layer among those of its network, from 0, in the network's own order; None: not recorded.
+        format: of the pictures, "png" or "webp".
+        weights_sha256: the recipe's.
+        recipe: of all pictures.
+        counts: pictures by status.
+        grid: the grid.
+        timings: seconds and counts of the last run that wrote here.
+        device: which that was made on, in words.
+        filters: the pictures, by filter and replica.
+        natural_images: what the pictures were put beside.
+        versions: of the software of the last run.
+    """
+
+    schema: int
+    model: str
+    layer: str
+    place: int | None = None
+    label: str
+    format: str
+    weights_sha256: str
+    recipe: Recipe
+    counts: dict[str, int]
+    grid: Grid
+    timings: dict[str, int | float | None]
+    device: str
+    filters: tuple[Entry, ...]
+    natural_images: Natural | None
+    versions: dict[str, str]
+
+
+def read_layer_record(folder: Path) -> LayerRecord | str:
+    """layer.json in a folder, or in words why it cannot be used."""
+    try:
+        record = from_json((folder / LAYER_JSON).read_bytes(), LayerRecord)
+    except FileNotFoundError:
+        return "it is missing"
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:
+        return "it cannot be read"
+    return record if record.schema == SCHEMA else "it is of another recipe or format"
