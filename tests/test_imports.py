@@ -80,6 +80,7 @@ ROWS = [
     {
         "jaxviz.recipe",
         "jaxviz.config",
+        "jaxviz.events",
         "jaxviz.records",
         "jaxviz.files",
         "jaxviz.locks",
