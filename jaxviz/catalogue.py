@@ -15,50 +15,24 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from msgspec.structs import asdict
 from PIL import Image
 
 from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
-from jaxviz.layer_record import LAYER_JSON, Judged, LayerRecord, read_layer_record
+from jaxviz.layer_record import LAYER_JSON, Entry, Judged, LayerRecord, entry_of, read_layer_record
 from jaxviz.models import architecture
-from jaxviz.provenance import PICTURE_NAME, Key, Saved, picture_name, read_picture, read_saved
+from jaxviz.provenance import PICTURE_NAME, Saved, picture_name, read_picture, read_saved
 from jaxviz.recipe import Recipe, status_counts
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One finished picture.
+class Tile(Entry, frozen=True, kw_only=True):
+    """One finished picture and its file; the score is nan where it is not finite."""
 
-    Attributes:
-        file: the PNG.
-        filter_index: the filter.
-        replica: which of the filter's pictures, from 0.
-        score: the plain objective on the final image; nan where it is not finite.
-        status: `ok`, `dead` or `nan`; a picture that is not `ok` is a labelled placeholder.
-        attempt: how many attempts from other noise failed before this one.
-        judged_score: the score of the saved picture, None where it was not judged.
-        percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
-        rank: of the filter among the layer's filters on this picture, from 1.
-        jaxlib: the version of jaxlib that made it.
-    """
-
-    file: Path
-    filter_index: int
-    replica: int
     score: float
-    status: str
-    attempt: int
-    judged_score: float | None = None
-    percentile: float | None = None
-    rank: int | None = None
-    jaxlib: str = ""
-
-    @property
-    def key(self) -> Key:
-        """(filter, replica)."""
-        return self.filter_index, self.replica
+    file: Path
 
     def read(self) -> UInt8[np.ndarray, "height width 3"]:
         """The pixels.
@@ -191,7 +165,7 @@ def _read_layer(root: Path, path: Path, skipped: list[str]) -> LayerPictures | N
     if best is None:
         return None
     judged = {(entry.key, entry.score): entry for entry in known.filters} if known is not None else {}
-    tiles = [_tile(file, saved, judged.get((saved.key, saved.score), Judged())) for file, saved in best.saved.items()]
+    tiles = [_tile(file, saved, judged.get((saved.key, saved.score))) for file, saved in best.saved.items()]
     return LayerPictures(
         path=path,
         model=best.recipe.model,
@@ -236,19 +210,9 @@ def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
     return groups, reasons
 
 
-def _tile(file: Path, saved: Saved, judged: Judged) -> Tile:
-    return Tile(
-        file,
-        saved.filter_index,
-        saved.replica,
-        math.nan if saved.score is None else saved.score,
-        saved.status,
-        saved.attempt,
-        judged.judged_score,
-        judged.percentile,
-        judged.rank,
-        saved.jaxlib,
-    )
+def _tile(file: Path, saved: Saved, judged: Judged | None) -> Tile:
+    values = asdict(entry_of(saved, judged))
+    return Tile(**values | {"score": math.nan if saved.score is None else saved.score}, file=file)
 
 
 def _in_order(layers: list[LayerPictures]) -> list[LayerPictures]:

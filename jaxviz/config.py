@@ -10,15 +10,17 @@ arXiv:2306.06805).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 import msgspec
 
 from jaxviz.errors import ConfigError
+from jaxviz.records import from_json
 
 PRESETS: dict[str, dict[str, Any]] = {  # what differs from the defaults of RenderConfig
     "keras": {},
@@ -191,7 +193,8 @@ class RenderConfig:
 
     def numbers(self) -> RecordedConfig:
         """The fields that decide a picture: all but the preset's name and the batch size."""
-        return msgspec.convert(self, RecordedConfig, from_attributes=True)
+        values = {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}
+        return from_json(json.dumps(values), RecordedConfig)  # as JSON, NumPy's floats are floats
 
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from jaxviz.provenance import SCHEMA, Key
+from jaxviz.provenance import SCHEMA, Key, Saved
 from jaxviz.recipe import Recipe, Status
 from jaxviz.records import from_json
 
@@ -32,7 +32,16 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 
 class Entry(Judged, frozen=True):
-    """One picture; `score` is None where it is not finite."""
+    """One picture.
+
+    Attributes:
+        filter_index: the filter.
+        replica: which of the filter's pictures, from 0.
+        score: the plain objective on the final image; None where it is not finite.
+        status: `ok`, `dead` or `nan`; a picture that is not `ok` is a labelled placeholder.
+        attempt: how many attempts from other noise failed before this one.
+        jaxlib: the version of jaxlib that made it.
+    """
 
     filter_index: int
     replica: int
@@ -45,6 +54,12 @@ class Entry(Judged, frozen=True):
     def key(self) -> Key:
         """(filter, replica)."""
         return self.filter_index, self.replica
+
+
+def entry_of(saved: Saved, judged: Judged | None) -> Entry:
+    """What is known of a picture, with what was found of it beside natural images."""
+    found = {name: getattr(judged or Judged(), name) for name in Judged.__struct_fields__}
+    return Entry(saved.filter_index, saved.replica, saved.score, saved.status, saved.attempt, saved.jaxlib, **found)
 
 
 class Natural(Struct, frozen=True):

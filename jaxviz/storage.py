@@ -21,7 +21,7 @@ from jaxviz.animation import animation_bytes
 from jaxviz.contents import Contents, check_format, folder_path, inspect, picture_files
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
-from jaxviz.layer_record import LAYER_JSON, Entry, Grid, Judged, LayerRecord, Natural, read_layer_record
+from jaxviz.layer_record import LAYER_JSON, Entry, Grid, Judged, LayerRecord, Natural, entry_of, read_layer_record
 from jaxviz.provenance import (
     SCHEMA,
     GridSaved,
@@ -248,7 +248,7 @@ class LayerFolder:
         if judge is not None and missing:
             pictures = [read_picture(self.file(key)) for key in missing]
             known |= dict(zip(missing, judge(pictures, [index for index, _ in missing]), strict=True))
-        return tuple(_entry(saved, known.get(key, Judged())) for key, saved in self.done.items()), natural
+        return tuple(entry_of(saved, known.get(key)) for key, saved in self.done.items()), natural
 
     def _record(
         self, before: LayerRecord | None, device: str, timings: dict[str, int | float | None], numbers: bool
@@ -270,20 +270,6 @@ class LayerFolder:
             natural_images=self.natural_images,
             versions={"jaxviz": jaxviz.__version__} | {name: metadata.version(name) for name in RECORDED_PACKAGES},
         )
-
-
-def _entry(saved: Saved, judged: Judged) -> Entry:
-    return Entry(
-        saved.filter_index,
-        saved.replica,
-        saved.score,
-        saved.status,
-        saved.attempt,
-        saved.jaxlib,
-        judged_score=judged.judged_score,
-        percentile=judged.percentile,
-        rank=judged.rank,
-    )
 
 
 def foreign_error(path: Path, name: str, reason: str) -> OutputFolderError:

@@ -144,8 +144,8 @@ KEYS = {
     "compiled": f"{ABOUT_LAYER} compile_s",
     "rendered": f"{ABOUT_LAYER} filter_index replica status score",
     "written": f"{ABOUT_LAYER} filter_index replica pictures_there pictures left_s",
-    "done": f"{ABOUT_LAYER} folder grid animation filters replicas counts judged rendered already_there missing batch_size "
-    "render_s compile_s device",
+    "done": f"{ABOUT_LAYER} folder grid animation filters replicas counts judged rendered already_there missing "
+    "batch_size render_s compile_s device",
     "end": "event elapsed_s exit_code",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -189,6 +190,10 @@ def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:
 def test_numbers_come_back_from_json(preset: str) -> None:
     numbers = RenderConfig.from_preset(preset, step_size=3, image_size=[64, 96]).numbers()
     assert from_json(to_json(numbers), RecordedConfig) == numbers
+
+
+def test_numbers_are_the_same_for_numpys_floats() -> None:
+    assert RenderConfig.keras(step_size=np.float64(3)).numbers() == RenderConfig.keras(step_size=3.0).numbers()
 
 
 def test_numbers_with_an_unknown_field_are_refused() -> None:

@@ -19,7 +19,7 @@ from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.layer_record import LayerRecord, read_layer_record
-from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
+from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, picture_bytes, read_saved
 from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
@@ -74,6 +74,16 @@ def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
         "version": jaxviz.__version__,
         "jaxlib": jaxlib_version(),
     }
+
+
+@pytest.mark.parametrize("layer", ["plain", "é", "层", "\udc80", "<&>"])
+@pytest.mark.parametrize("file_format", ["png", "webp"])
+def test_picture_of_a_layer_with_any_name_is_read_back(tmp_path: Path, layer: str, file_format: str) -> None:
+    file = tmp_path / f"0001.{file_format}"
+    file.write_bytes(picture_bytes(picture(1, recipe=replace(RECIPE, layer=layer)), file_format=file_format))
+    saved = read_saved(file)
+    assert isinstance(saved, Saved)
+    assert saved.recipe.layer == layer
 
 
 def test_png_chunk_says_null_for_a_nan_score(tmp_path: Path) -> None:
