@@ -80,7 +80,8 @@ def _write_pictures(out: Path, filters: int) -> None:
     from jaxviz.recipe import Picture, Recipe
     from jaxviz.storage import LayerFolder
 
-    recipe = Recipe(MODEL, "00" * 32, LAYER, "channel", RenderConfig.keras().numbers(), batch_size=4)
+    channel = ({"weight": 1.0, "name": "channel"},)
+    recipe = Recipe(MODEL, "00" * 32, LAYER, channel, RenderConfig.keras().numbers(), batch_size=4)
     folder = LayerFolder.open(out, recipe, label="keras")
     random = np.random.default_rng(0)
     history = np.zeros(30, np.float32)

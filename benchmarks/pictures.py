@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from benchmarks import machine
@@ -89,7 +90,9 @@ def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str
                 }
                 for place, item in enumerate(result.items)
             ]
-            entries.append({"layer": layer, "preset": preset, "recipe": result.recipe.to_json(), "filters": rows})
+            entries.append(
+                {"layer": layer, "preset": preset, "recipe": msgspec.to_builtins(result.recipe), "filters": rows}
+            )
     return summarise(
         {
             "schema": SCHEMA,

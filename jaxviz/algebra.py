@@ -7,8 +7,11 @@ here.
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import json
 import numbers
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar
 
 import jax
@@ -18,6 +21,8 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Integer
 
 from jaxviz.errors import ConfigError
+from jaxviz.recipe import Term, objective_text
+from jaxviz.records import to_json
 
 LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 
@@ -50,9 +55,22 @@ class Objective:
         """How many filter indices there are on a layer of so many channels; valid ones are 0 to this less 1."""
         return channels
 
+    def to_data(self) -> tuple[Term, ...]:
+        """The objective in a recipe: JSON values that are equal for equal objectives, a term for each of a sum's.
+
+        A term is `weight`, `name` and the fields of the dataclass other than their defaults, an array as
+        `<field>_sha256`: not while they are traced.
+
+        Raises:
+            ConfigError: a field has no place in JSON.
+        """
+        own: tuple[Field[Any], ...] = fields(self) if is_dataclass(self) else ()
+        values = [_recorded(self.name, field.name, getattr(self, field.name), field.default) for field in own]
+        return (dict([("weight", 1.0), ("name", self.name), *itertools.chain(*values)]),)
+
     def describe(self) -> str:
-        """Text that is equal for equal objectives, for the recipe. Arrays by hash: not while they are traced."""
-        return self.name
+        """The same in words, such as `channel(border=2) - 0.5 * neuron`."""
+        return objective_text(self.to_data())
 
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """Raise ConfigError unless the objective suits a layer with one image's activation of this shape."""
@@ -136,14 +154,11 @@ class Combined(Objective):
         """The fewest that a term has."""
         return min((term.choices(channels) for _, term in self.terms if term.uses_filter), default=1)
 
-    def describe(self) -> str:
-        """Such as `channel - 0.5 * neuron`."""
-        text = ""
-        for weight, term in self.terms:
-            sign = (" - " if weight < 0 else " + ") if text else ""
-            shown = abs(float(weight)) if text else float(weight)
-            text += sign + ("" if shown == 1 else f"{shown!r} * ") + term.describe()
-        return text
+    def to_data(self) -> tuple[Term, ...]:
+        """The terms with their weights in this sum."""
+        return tuple(
+            data | {"weight": float(weight) * data["weight"]} for weight, term in self.terms for data in term.to_data()
+        )
 
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """Every term suits the layer, and not all of them are diversity."""
@@ -159,3 +174,18 @@ class Combined(Objective):
 
 def _terms(objective: Objective) -> tuple[tuple[Any, Objective], ...]:
     return objective.terms if isinstance(objective, Combined) else ((1.0, objective),)
+
+
+def _recorded(objective: str, name: str, value: Any, default: Any) -> list[tuple[str, Any]]:
+    """A field as a recipe has it, or nothing where it is the default. A vector is a matrix of one row."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        rows = np.atleast_2d(np.asarray(value, np.float32))
+        return [(f"{name}_sha256", hashlib.sha256(f"{rows.shape}".encode() + rows.tobytes()).hexdigest())]
+    value = value.item() if isinstance(value, np.generic | np.ndarray | jax.Array) else value
+    try:
+        return [] if value == default else [(name, json.loads(to_json(value)))]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"objective {objective}: field {name} {value!r} has no place in a recipe, which is JSON; give a "
+            "number, text or array, or override to_data()"
+        ) from error

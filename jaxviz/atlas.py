@@ -5,7 +5,7 @@
               -> layer by layer: what is missing, of that this shard's part -> iter_pictures (render.py)
               -> pictures are written while the next batch computes (writer.py); then grid.png and layer.json
 
-What has been done is told to a `Report` as it happens; nothing is printed here.
+What has been done is told to a `Report` (events.py) as it happens; nothing is printed here.
 """
 
 from __future__ import annotations
@@ -14,31 +14,29 @@ import dataclasses
 import logging
 import operator
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jaxviz import ascent
 from jaxviz.contents import first_saved, inspect, other_jaxlib
 from jaxviz.early_checks import check_tasks
 from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
+from jaxviz.events import Compiled, LayerDone, LayerStarted, Note, Rendered, Report, SmallerBatch, Started, Written
 from jaxviz.judged import PlanJudge
 from jaxviz.loading import load_model
 from jaxviz.locks import FolderLock, Shard, locked
 from jaxviz.network.model import Model
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
-from jaxviz.recipe import STATUSES, Picture
+from jaxviz.recipe import status_counts
 from jaxviz.render import iter_pictures
 from jaxviz.storage import Judge, LayerFolder, foreign_error
 from jaxviz.task import LayerTask, RenderRequest, check_task, flop_per_picture, needs_head
 from jaxviz.writer import Writer
 
 log = logging.getLogger("jaxviz")
-
-Report = Callable[[str, dict[str, Any]], None]  # what happened, and its values for JSON
 
 
 class RunInterruptedError(KeyboardInterrupt):
@@ -59,13 +57,13 @@ def run_tasks(
     shard: Shard | None = None,
     download_bar: bool = False,
     one_jaxlib: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[LayerDone]:
     """Render what is missing of all tasks, in their order; returns a summary for each.
 
     Args:
         tasks: layers and filters, each with an output folder of its own.
-        report: is told what happens: "start", then for each layer "layer", "compiled", "rendered" and "written" for
-            each picture, and "done" with the summary; "smaller_batch" where memory ran out and the layer starts again.
+        report: is told what happens: `Started`, then for each layer `LayerStarted`, `Compiled`, for each picture
+            `Rendered` and `Written`, and `LayerDone`; `SmallerBatch` where memory ran out and the layer starts again.
         shard: render only this part; the shard that finds a layer complete makes its grid and layer.json.
         download_bar: whether a download of weights shows a progress bar on stderr.
         one_jaxlib: refuse to add pictures to those of another jaxlib; else the log (logger `jaxviz`) says so.
@@ -84,13 +82,13 @@ def run_tasks(
         run = _Run(report, shard, locks, Writer())
         work = [flop_per_picture(task) for task in tasks]
         shares = [count // (1 if shard is None else shard.count) for count in counts]
-        total = {"pictures": sum(shares), "flop": sum(map(operator.mul, shares, work))}
-        report("start", total | {"layers": len(tasks), "shard": None if shard is None else str(shard)})
+        flop = sum(map(operator.mul, shares, work))
+        part = None if shard is None else str(shard)
+        report(Started(pictures=sum(shares), flop=flop, layers=len(tasks), shard=part))
         with run.writer:
             try:
                 for place, task in enumerate(tasks):
-                    known = {"expected": shares[place], "flop_per_picture": work[place]}
-                    _run_layer(run, task, models[weights_key(task.request)], place, known)
+                    _run_layer(run, task, models[weights_key(task.request)], place, shares[place])
                     ascent.forget_programs()  # of one layer are of no use to the next, and fill gigabytes
                 run.writer.drain()
             except KeyboardInterrupt:
@@ -106,7 +104,7 @@ class _Run:
     shard: Shard | None
     locks: dict[Path, FolderLock]
     writer: Writer
-    summaries: list[dict[str, Any]] = field(default_factory=list)
+    summaries: list[LayerDone] = field(default_factory=list)
     last: _Layer | None = None
 
     def interrupted(self) -> RunInterruptedError:
@@ -119,7 +117,9 @@ class _Run:
                     layer.folder.look_again()
                     layer.folder.put_beside(None)
                 request = layer.task.request
-                layer.folder.describe(device=device_name(), timings=layer.timings(), numbers=request.numbers)
+                layer.folder.describe(
+                    device=device_name(), timings=layer.timings(layer.elapsed_s), numbers=request.numbers
+                )
         return RunInterruptedError(None if layer is None or layer.done else layer, layers=len(self.summaries))
 
 
@@ -137,11 +137,14 @@ class _Layer:
     done: bool = False
 
     @property
-    def name(self) -> dict[str, str]:
-        return {"model": self.plan.model.name, "layer": self.plan.layer, "label": self.folder.label}
+    def name(self) -> tuple[str, str, str]:
+        return self.plan.model.name, self.plan.layer, self.folder.label
 
-    def timings(self) -> dict[str, float | None]:
-        render_s = round(time.perf_counter() - self.started, 3)
+    @property
+    def elapsed_s(self) -> float:
+        return round(time.perf_counter() - self.started, 3)
+
+    def timings(self, render_s: float) -> dict[str, int | float | None]:
         return {"rendered": self.rendered, "render_s": render_s, "compile_s": self.compile_s}
 
 
@@ -200,7 +203,7 @@ def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:
     log.warning("%s. To refuse this, give --strict; to render all anew, --overwrite", found)
 
 
-def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict[str, int]) -> None:
+def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, expected: int) -> None:
     """One layer; where memory runs out it starts again with a smaller batch."""
     plan = plan_task(task, model)
     folder = _open(task, plan, overwrite=task.request.overwrite, alone=run.shard is None)
@@ -208,7 +211,7 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict
     while True:
         layer = run.last = _Layer(task, plan, folder, time.perf_counter())
         try:
-            _render_layer(run, layer, place, known)
+            _render_layer(run, layer, place, expected)
             return
         except DeviceMemoryError as error:
             if run.shard is not None:
@@ -222,7 +225,7 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict
                 ) from error
             run.writer.drain()
             plan = smaller_batch(plan, error)
-            run.report("smaller_batch", layer.name | {"batch_size": plan.recipe.batch_size})
+            run.report(SmallerBatch(*layer.name, batch_size=plan.recipe.batch_size))
             folder = _open(task, plan, overwrite=True, alone=True)
 
 
@@ -254,23 +257,34 @@ def _open(task: LayerTask, plan: Plan, *, overwrite: bool, alone: bool) -> Layer
         overwrite=overwrite,
         snapshots=plan.snapshots,
         file_format=request.file_format,
+        network=plan.facts,
         alone=alone,
     )
 
 
-def _render_layer(run: _Run, layer: _Layer, place: int, known: dict[str, int]) -> None:
+def _render_layer(run: _Run, layer: _Layer, place: int, expected: int) -> None:
     """Render and write what is missing; grid and layer.json are made while the next layer compiles."""
     plan, folder, request = layer.plan, layer.folder, layer.task.request
     mine = plan if run.shard is None else plan.shard(run.shard, place)
     missing = mine.without(folder.done)
-    told = layer.name | known | {"folder": str(folder.path), "batch_size": plan.recipe.batch_size}
-    run.report("layer", told | {"pictures": len(mine.wanted), "missing": len(missing.wanted)})
+    run.report(
+        LayerStarted(
+            *layer.name,
+            expected=expected,
+            flop_per_picture=flop_per_picture(layer.task),
+            folder=str(folder.path),
+            batch_size=plan.recipe.batch_size,
+            pictures=len(mine.wanted),
+            missing=len(missing.wanted),
+        )
+    )
     judge = _judge(plan, request, run.report)
     for picture in iter_pictures(missing, on_compiled=partial(_compiled, run, layer)):
         layer.rendered += 1
-        names = layer.name | {"filter_index": picture.filter_index, "replica": picture.replica}
-        run.report("rendered", names | {"status": picture.status, "score": _number(picture)})
-        run.writer.write(folder, picture, partial(run.report, "written", names))
+        names = (*layer.name, picture.filter_index, picture.replica)
+        score = picture.score if picture.status == "ok" else None
+        run.report(Rendered(*names, status=picture.status, score=score))
+        run.writer.write(folder, picture, partial(run.report, Written(*names)))
     run.writer.drain()
     folder.look_again()
     if run.shard is not None and folder.foreign:  # another shard works with another batch size, say
@@ -278,23 +292,19 @@ def _render_layer(run: _Run, layer: _Layer, place: int, known: dict[str, int]) -
         raise foreign_error(folder.path, file.name, reason)
     complete = run.shard is None or all(key in folder.done for key in plan.wanted)
     folder.put_beside(judge if complete else None)
-    timings = layer.timings()
-    done = partial(_done, run, layer, timings)
+    render_s = layer.elapsed_s
+    done = partial(_done, run, layer, render_s)
     if not complete:
         done()
         return
     layer.described = True
-    describe = partial(folder.describe, device=device_name(), timings=timings, numbers=request.numbers)
+    describe = partial(folder.describe, device=device_name(), timings=layer.timings(render_s), numbers=request.numbers)
     run.writer.submit(partial(describe, animate=request.animate), done)
 
 
 def _compiled(run: _Run, layer: _Layer, seconds: float) -> None:
     layer.compile_s = round(seconds, 3)
-    run.report("compiled", layer.name | {"compile_s": layer.compile_s})
-
-
-def _number(picture: Picture) -> float | None:
-    return picture.score if picture.status == "ok" else None
+    run.report(Compiled(*layer.name, compile_s=layer.compile_s))
 
 
 def _judge(plan: Plan, request: RenderRequest, report: Report) -> Judge | None:
@@ -307,34 +317,32 @@ def _judge(plan: Plan, request: RenderRequest, report: Report) -> Judge | None:
     except ConfigError as error:
         if asked:
             raise
-        report("note", {"message": f"pictures are not put beside natural images: {error}"})
+        report(Note(f"pictures are not put beside natural images: {error}"))
         return None
 
 
-def _done(run: _Run, layer: _Layer, timings: dict[str, float | None]) -> None:
+def _done(run: _Run, layer: _Layer, render_s: float) -> None:
     """The layer is written: sum up, and let others in."""
     plan, folder, request = layer.plan, layer.folder, layer.task.request
-    there = [key for key in plan.wanted if key in folder.done]
-    statuses = [folder.done[key].status for key in there]
-    judged = [entry for entry in folder.entries if entry["judged_score"] is not None]
-    summary = {
-        **layer.name,
-        "folder": str(folder.path),
-        "grid": str(folder.path / "grid.png"),
-        "animation": str(folder.path / f"grid.{request.animate}") if request.animate else None,
-        "filters": list(plan.filters),
-        "replicas": plan.replicas,
-        "counts": {status: statuses.count(status) for status in STATUSES},
-        "judged": [entry for entry in judged if (entry["filter_index"], entry["replica"]) in set(there)],
-        "rendered": layer.rendered,
-        "already_there": len(there) - layer.rendered,
-        "missing": len(plan.wanted) - len(there),
-        "batch_size": plan.recipe.batch_size,
-        "render_s": timings["render_s"],
-        "compile_s": timings["compile_s"],
-        "device": device_name(),
-    }
+    there = {key: folder.done[key] for key in plan.wanted if key in folder.done}
+    summary = LayerDone(
+        *layer.name,
+        folder=str(folder.path),
+        grid=str(folder.path / "grid.png"),
+        animation=str(folder.path / f"grid.{request.animate}") if request.animate else None,
+        filters=plan.filters,
+        replicas=plan.replicas,
+        counts=status_counts(saved.status for saved in there.values()),
+        judged=tuple(entry for entry in folder.entries if entry.judged_score is not None and entry.key in there),
+        rendered=layer.rendered,
+        already_there=len(there) - layer.rendered,
+        missing=len(plan.wanted) - len(there),
+        batch_size=plan.recipe.batch_size,
+        render_s=render_s,
+        compile_s=layer.compile_s,
+        device=device_name(),
+    )
     layer.done = True
     run.summaries.append(summary)
     run.locks[folder.path].release()
-    run.report("done", summary)
+    run.report(summary)

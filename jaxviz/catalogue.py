@@ -8,59 +8,30 @@ asked for (`Tile.read`), and nothing is written. No jax.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from msgspec.structs import asdict
 from PIL import Image
 
 from jaxviz.contents import SITE
-from jaxviz.errors import OutputFolderError, StorageError, UnknownModelError
-from jaxviz.models import architecture
-from jaxviz.provenance import PICTURE_NAME, SCHEMA, Key, Saved, number, picture_name, read_picture, read_saved
-from jaxviz.recipe import STATUSES, Recipe
+from jaxviz.errors import OutputFolderError, StorageError
+from jaxviz.layer_record import LAYER_JSON, Entry, Judged, LayerFacts, LayerRecord, entry_of, read_layer_record
+from jaxviz.provenance import PICTURE_NAME, Saved, picture_name, read_picture, read_saved
+from jaxviz.recipe import Recipe, status_counts
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
-JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
 
 
-@dataclass(frozen=True)
-class Tile:
-    """One finished picture.
+class Tile(Entry, frozen=True, kw_only=True):
+    """One finished picture and its file; the score is nan where it is not finite."""
 
-    Attributes:
-        file: the PNG.
-        filter_index: the filter.
-        replica: which of the filter's pictures, from 0.
-        score: the plain objective on the final image; nan where it is not finite.
-        status: `ok`, `dead` or `nan`; a picture that is not `ok` is a labelled placeholder.
-        attempt: how many attempts from other noise failed before this one.
-        judged_score: the score of the saved picture, None where it was not judged.
-        percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
-        rank: of the filter among the layer's filters on this picture, from 1.
-        jaxlib: the version of jaxlib that made it.
-    """
-
-    file: Path
-    filter_index: int
-    replica: int
     score: float
-    status: str
-    attempt: int
-    judged_score: float | None = None
-    percentile: float | None = None
-    rank: int | None = None
-    jaxlib: str = ""
-
-    @property
-    def key(self) -> Key:
-        """(filter, replica)."""
-        return self.filter_index, self.replica
+    file: Path
 
     def read(self) -> UInt8[np.ndarray, "height width 3"]:
         """The pixels.
@@ -78,7 +49,8 @@ class Tile:
 class LayerPictures:
     """The finished pictures of one recipe in one folder, sorted by (filter, replica); there is at least one.
 
-    `device`, `versions` and `timings` are those of layer.json: None and empty where it is missing or of another recipe.
+    `network`, `device`, `versions` and `timings` are those of layer.json: None and empty where that is missing or of
+    another recipe.
     """
 
     path: Path
@@ -87,9 +59,10 @@ class LayerPictures:
     label: str
     recipe: Recipe
     tiles: tuple[Tile, ...]
+    network: LayerFacts | None
     device: str | None
     versions: dict[str, str]
-    timings: dict[str, float | None]
+    timings: dict[str, int | float | None]
 
     @property
     def name(self) -> str:
@@ -99,8 +72,7 @@ class LayerPictures:
     @property
     def counts(self) -> dict[str, int]:
         """How many pictures have each status."""
-        found = [tile.status for tile in self.tiles]
-        return {status: found.count(status) for status in STATUSES}
+        return status_counts(tile.status for tile in self.tiles)
 
 
 @dataclass(frozen=True)
@@ -115,8 +87,8 @@ class Catalogue:
 def read_catalogue(folder: str | Path) -> Catalogue:
     """What lies in a folder as `jaxviz render --out` leaves it, or in one model's, layer's or label's part of it.
 
-    Layers are ordered by model name, then as the network's own table has them (by name where jaxviz does not know the
-    network), then by label. Models and layers are named as their recipes name them, labels as their folders.
+    Layers are ordered by model name, then as in the network (by the place in layer.json, else by
+    name), then by label. Models and layers are named as their recipes name them, labels as their folders.
 
     Raises:
         OutputFolderError: the folder does not exist, is a file, or holds no picture that can be used.
@@ -172,26 +144,27 @@ def _folders(root: Path, path: Path, depth: int, skipped: list[str]) -> Iterator
 def _read_layer(root: Path, path: Path, skipped: list[str]) -> LayerPictures | None:
     """The pictures of a folder that belong together; None where there are none."""
     groups, reasons = _read_pictures(path)
-    recorded, complaint = _read_record(path)
+    recorded = read_layer_record(path)
+    known = recorded if isinstance(recorded, LayerRecord) else None
     best: _Group | None = None
     if groups:
-        best = next((group for group in groups if group.is_recorded(recorded)), max(groups, key=lambda g: len(g.saved)))
+        own = (group for group in groups if known is not None and group.recipe == known.recipe)
+        best = next(own, max(groups, key=lambda group: len(group.saved)))
         for other in groups:
             if other is not best:
                 differences = "; ".join(best.recipe.differences(other.recipe))
                 reasons[f"it is of another recipe than the rest: {differences}"] = [file.name for file in other.saved]
-        if complaint is None and not best.is_recorded(recorded):
-            complaint = "it is of another recipe or format"
-        if complaint is not None:
-            reasons[f"{complaint}, so device, timings and natural images are unknown"] = ["layer.json"]
+        if known is not None and known.recipe != best.recipe:
+            known, recorded = None, "it is of another recipe or format"
+        if isinstance(recorded, str):
+            reasons[f"{recorded}, so device, timings and natural images are unknown"] = [LAYER_JSON]
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         skipped.append(f"{_place(root, path / names[0])}{more}: {reason}")
     if best is None:
         return None
-    known = recorded if complaint is None else {}
-    judged = _judged(known)
-    tiles = [_tile(file, saved, judged) for file, saved in best.saved.items()]
+    judged = {(entry.key, entry.score): entry for entry in known.filters} if known is not None else {}
+    tiles = [_tile(file, saved, judged.get((saved.key, saved.score))) for file, saved in best.saved.items()]
     return LayerPictures(
         path=path,
         model=best.recipe.model,
@@ -199,9 +172,10 @@ def _read_layer(root: Path, path: Path, skipped: list[str]) -> LayerPictures | N
         label=path.resolve().name,
         recipe=best.recipe,
         tiles=tuple(sorted(tiles, key=lambda tile: tile.key)),
-        device=known.get("device"),
-        versions=known.get("versions", {}),
-        timings=known.get("timings", {}),
+        network=None if known is None else known.network,
+        device=None if known is None else known.device,
+        versions={} if known is None else known.versions,
+        timings={} if known is None else known.timings,
     )
 
 
@@ -211,10 +185,6 @@ class _Group:
 
     recipe: Recipe
     saved: dict[Path, Saved]
-
-    def is_recorded(self, record: dict[str, Any]) -> bool:
-        """Whether layer.json speaks of these."""
-        return record.get("schema") == SCHEMA and record.get("recipe") == self.recipe.to_json()
 
 
 def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
@@ -228,8 +198,6 @@ def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
         saved: Saved | str = "it is a folder" if file.is_dir() else read_saved(file)
         if isinstance(saved, Saved) and picture_name(saved.key, saved.step, file.suffix[1:]) != file.name:
             saved = f"it is {picture_name(saved.key, saved.step, file.suffix[1:])}"
-        if isinstance(saved, Saved) and saved.status not in STATUSES:
-            saved = f"its status {saved.status!r} is unknown"
         if isinstance(saved, str):
             reasons.setdefault(saved, []).append(file.name)
             continue
@@ -241,61 +209,17 @@ def _read_pictures(path: Path) -> tuple[list[_Group], dict[str, list[str]]]:
     return groups, reasons
 
 
-def _read_record(path: Path) -> tuple[dict[str, Any], str | None]:
-    """layer.json, or in words why it cannot be used."""
-    try:
-        record = json.loads((path / "layer.json").read_bytes())
-        versions, timings, device = record["versions"], record["timings"], record["device"]
-        texts = isinstance(device, str) and all(isinstance(text, str) for text in versions.values())
-        numbers = all(value is None or isinstance(value, int | float) for value in timings.values())
-        if not (texts and numbers):
-            return {}, "it cannot be read"
-        _judged(record)
-    except FileNotFoundError:
-        return {}, "it is missing"
-    except OSError as error:
-        return {}, error.strerror or str(error)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-        return {}, "it cannot be read"
-    return record, None
-
-
-def _judged(record: dict[str, Any]) -> dict[tuple[Key, float | None], dict[str, Any]]:
-    """The values of `JUDGED` for each picture, known by filter, replica and score."""
-    judged = {}
-    for entry in record.get("filters", ()):
-        score, percentile, rank = (entry[name] for name in JUDGED)
-        judged[(int(entry["filter_index"]), int(entry["replica"])), entry["score"]] = {
-            "judged_score": None if score is None else float(score),
-            "percentile": None if percentile is None else float(percentile),
-            "rank": None if rank is None else int(rank),
-        }
-    return judged
-
-
-def _tile(file: Path, saved: Saved, judged: dict[tuple[Key, float | None], dict[str, Any]]) -> Tile:
-    score = saved.score if math.isfinite(saved.score) else math.nan
-    values = judged.get((saved.key, number(saved.score)), {})
-    return Tile(
-        file, saved.filter_index, saved.replica, score, saved.status, saved.attempt, jaxlib=saved.jaxlib, **values
-    )
+def _tile(file: Path, saved: Saved, judged: Judged | None) -> Tile:
+    values = asdict(entry_of(saved, judged))
+    return Tile(**values | {"score": math.nan if saved.score is None else saved.score}, file=file)
 
 
 def _in_order(layers: list[LayerPictures]) -> list[LayerPictures]:
-    places = {model: _places(model) for model in {layer.model for layer in layers}}
-
     def place(found: LayerPictures) -> tuple[str, float, str, str]:
-        return found.model, places[found.model].get(found.layer, math.inf), found.layer, found.label
+        known = math.inf if found.network is None else found.network.place
+        return found.model, known, found.layer, found.label
 
     return sorted(layers, key=place)
-
-
-def _places(model: str) -> dict[str, int]:
-    """Each layer's place in the network's table; empty for a network that jaxviz does not know."""
-    try:
-        return {layer.name: place for place, layer in enumerate(architecture(model, head=True).graph.layers)}
-    except UnknownModelError:
-        return {}
 
 
 def _place(root: Path, path: Path) -> str:

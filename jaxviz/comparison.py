@@ -10,28 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxviz.catalogue import Catalogue, LayerPictures
-from jaxviz.errors import RequestError, UnknownLayerError, UnknownModelError, nearest
+from jaxviz.errors import RequestError, UnknownLayerError, nearest
+from jaxviz.layer_record import LayerFacts
 from jaxviz.measures import Row, layer_rows, measure_layer
-from jaxviz.models import architecture
-
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """What a network's table says of a layer.
-
-    Attributes:
-        kind: what it computes, such as `conv`.
-        channels: how many filters it has.
-        place: of the layer in the table, from 1, the input not counted.
-        layers: how many there are, the head included.
-        receptive_field: side in pixels of the square that one cell sees; None where it sees the whole image.
-    """
-
-    kind: str
-    channels: int
-    place: int
-    layers: int
-    receptive_field: int | None
 
 
 @dataclass(frozen=True)
@@ -77,22 +58,7 @@ def describe(layer: LayerPictures, *, progress: Callable[[], None] = lambda: Non
     Raises:
         StorageError: a picture has gone since the folder was read.
     """
-    return Description(
-        layer, layer_facts(layer.model, layer.layer), layer_rows(layer, measure_layer(layer, progress=progress))
-    )
-
-
-def layer_facts(model: str, layer: str) -> LayerFacts | None:
-    """What the network's table says of a layer; None where jaxviz does not know the network or the layer."""
-    try:
-        graph = architecture(model, head=True).graph
-    except UnknownModelError:
-        return None
-    row = graph.by_name.get(layer)
-    if row is None or layer not in graph.targets:
-        return None
-    place = graph.targets.index(layer) + 1
-    return LayerFacts(row.kind, row.channels, place, len(graph.targets), graph.receptive_fields()[layer])
+    return Description(layer, layer.network, layer_rows(layer, measure_layer(layer, progress=progress)))
 
 
 def differing_settings(first: LayerPictures, second: LayerPictures) -> dict[str, tuple[Any, Any]]:
@@ -100,7 +66,7 @@ def differing_settings(first: LayerPictures, second: LayerPictures) -> dict[str,
 
     The batch size is left out: it shows in the pictures as rounding only.
     """
-    one, other = ({"objective": each.recipe.objective} | each.recipe.config for each in (first, second))
+    one, other = (each.recipe.settings() for each in (first, second))
     if first.model == second.model:
         one["weights"], other["weights"] = (each.recipe.weights_sha256[:12] for each in (first, second))
     names = [*one, *(name for name in other if name not in one)]

@@ -10,13 +10,17 @@ arXiv:2306.06805).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+
+import msgspec
 
 from jaxviz.errors import ConfigError
+from jaxviz.records import from_json
 
 PRESETS: dict[str, dict[str, Any]] = {  # what differs from the defaults of RenderConfig
     "keras": {},
@@ -64,6 +68,8 @@ OPTIONS = {  # field -> its option on the command line, for messages
     "l2": "l2",
     "attempts": "attempts",
 }
+NOT_RECORDED = ("preset", "batch_size")
+NORMALIZED = {"image_size": tuple[int, int], "transforms": tuple[tuple[str | int | float, ...], ...]}
 LARGEST_IMAGE_PX = 8192
 LARGEST_BATCH = 65536
 LARGEST_SEED = 2**32 - 1
@@ -185,10 +191,28 @@ class RenderConfig:
         """(height, width) of the picture: the image less the crop."""
         return self.size[0] - 2 * self.crop, self.size[1] - 2 * self.crop
 
-    def numbers(self) -> dict[str, Any]:
-        """The fields that decide a picture, ready for JSON: all but the preset's name and the batch size."""
-        fields = asdict(self) | {"image_size": list(self.size), "transforms": [list(spec) for spec in self.transforms]}
-        return {name: value for name, value in fields.items() if name not in ("preset", "batch_size")}
+    def numbers(self) -> RecordedConfig:
+        """The fields that decide a picture: all but the preset's name and the batch size."""
+        values = {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}
+        return from_json(json.dumps(values), RecordedConfig)  # as JSON, NumPy's floats are floats
+
+
+if TYPE_CHECKING:
+    RecordedConfig = RenderConfig  # which has its fields
+else:
+    # A `RenderConfig` in a recipe, less NOT_RECORDED. A field that a record lacks has its default: a new field's
+    # default is what was done without it, or the recipes' schema is raised. A field that is unknown is refused.
+    RecordedConfig = msgspec.defstruct(
+        "RecordedConfig",
+        [
+            (one.name, (get_type_hints(RenderConfig) | NORMALIZED).get(one.name), one.default)
+            for one in fields(RenderConfig)
+            if one.name not in NOT_RECORDED
+        ],
+        frozen=True,
+        forbid_unknown_fields=True,
+        module=__name__,
+    )
 
 
 def _plain_int(value: Any) -> Any:

@@ -8,14 +8,14 @@ put beside natural images.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import jax
+from msgspec import Struct
+from msgspec.structs import replace
 
 from jaxviz import ascent, atlas, images, short_run
 from jaxviz.contents import inspect
@@ -33,8 +33,7 @@ PROVENANCE_BYTES = 3000  # of a picture file beside its pixels, at most
 PNG_OVERHEAD = 1.01  # of pixels that do not compress
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerEstimate:
+class LayerEstimate(Struct, frozen=True, kw_only=True):
     """One layer; None is what was not measured. Times in seconds, of what is left to render."""
 
     model: str
@@ -54,8 +53,7 @@ class LayerEstimate:
     time_s: float | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
+class Estimate(Struct, frozen=True, kw_only=True):
     """A run: its layers in the order of work, and all of them together."""
 
     layers: tuple[LayerEstimate, ...]
@@ -142,9 +140,9 @@ def _measured(
     there = len(plan.wanted) - len(left.wanted)
     flop = len(left.wanted) * flop_per_picture(task)
     plan_s = time.perf_counter() - started
-    known = dataclasses.replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
+    known = replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
     if not left.units:
-        return dataclasses.replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
+        return replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
     rate = rate or USUAL_FLOP_PER_S.get(jax.default_backend(), ACCELERATOR_FLOP_PER_S)
     while True:
         steps = enough_steps(left, flop_per_picture=flop // len(left.wanted), flop_per_s=rate)
@@ -161,7 +159,7 @@ def _measured(
     written = len(left.wanted) * (1 + len(left.snapshots)) + grid_share
     time_s = plan_s + run.first_s + batches * batch_s + written * run.encode_s
     return (
-        dataclasses.replace(
+        replace(
             known,
             batch_size=left.recipe.batch_size,
             batches=batches,

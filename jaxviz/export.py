@@ -15,7 +15,6 @@ written whole or not at all, one layer in memory at a time, and the same picture
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,14 +23,44 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 
 from jaxviz.catalogue import Catalogue, LayerPictures, Tile
 from jaxviz.errors import OutputFolderError, UnknownLayerError, nearest
 from jaxviz.files import write_atomically
+from jaxviz.records import to_json
 from jaxviz.sprites import Sheet, sheets, webp_bytes
 
 SCHEMA = 1  # of sprite.json
 NPZ, SPRITE, INDEX = "pictures.npz", "sprite.webp", "sprite.json"
+
+
+class TileSize(Struct, frozen=True):
+    """In pixels."""
+
+    height: int
+    width: int
+
+
+class SpriteSheet(Struct, frozen=True):
+    """A sheet in sprite.json: its file, how many tiles it has across, and what each of them is."""
+
+    file: str
+    columns: int
+    filters: tuple[int, ...]
+    replicas: tuple[int, ...]
+    status: tuple[str, ...]
+
+
+class SpriteIndex(Struct, frozen=True):
+    """sprite.json."""
+
+    schema: int
+    model: str
+    layer: str
+    label: str
+    tile: TileSize
+    sheets: tuple[SpriteSheet, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +151,7 @@ def _write_npz(layer: LayerPictures, folder: Path) -> Path:
         "judged_scores": _numbers([tile.judged_score for tile in tiles]),
         "percentiles": _numbers([tile.percentile for tile in tiles]),
         "ranks": np.array([tile.rank or 0 for tile in tiles], np.int64),
-        "recipe": np.array(json.dumps(layer.recipe.to_json(), sort_keys=True)),
+        "recipe": np.array(to_json(layer.recipe)),
         "label": np.array(layer.label),
     }
     buffer = io.BytesIO()
@@ -152,21 +181,15 @@ def _read_alike(tile: Tile, shape: tuple[int, ...]) -> np.ndarray:
 def _write_sprite(layer: LayerPictures, folder: Path, tile_px: int | None) -> list[Path]:
     shape = layer.tiles[0].read().shape
     pictures = (_read_alike(tile, shape) for tile in layer.tiles)
-    files, entries = [], []
+    files: list[Path] = []
+    entries: list[SpriteSheet] = []
     for number, sheet in enumerate(sheets(pictures, len(layer.tiles), tile_px=tile_px)):
         file = _sheet_file(folder, number)
         write_atomically(file, webp_bytes(sheet.pixels))
         files.append(file)
         entries.append(_entry(file, sheet, layer))
-    index = {
-        "schema": SCHEMA,
-        "model": layer.model,
-        "layer": layer.layer,
-        "label": layer.label,
-        "tile": {"height": sheet.tile[0], "width": sheet.tile[1]},
-        "sheets": entries,
-    }
-    write_atomically(folder / INDEX, (json.dumps(index) + "\n").encode())  # after the sheets, which are whole now
+    index = SpriteIndex(SCHEMA, layer.model, layer.layer, layer.label, TileSize(*sheet.tile), tuple(entries))
+    write_atomically(folder / INDEX, (to_json(index) + "\n").encode())  # after the sheets, which are whole now
     for left_over in takewhile(Path.exists, (_sheet_file(folder, number) for number in count(len(files)))):
         left_over.unlink()  # of an export with more sheets
     return [*files, folder / INDEX]
@@ -176,15 +199,15 @@ def _sheet_file(folder: Path, number: int) -> Path:
     return folder / (SPRITE if number == 0 else f"sprite-{number + 1}.webp")
 
 
-def _entry(file: Path, sheet: Sheet, layer: LayerPictures) -> dict[str, Any]:
+def _entry(file: Path, sheet: Sheet, layer: LayerPictures) -> SpriteSheet:
     tiles = layer.tiles[sheet.first : sheet.first + sheet.count]
-    return {
-        "file": file.name,
-        "columns": sheet.columns,
-        "filters": [tile.filter_index for tile in tiles],
-        "replicas": [tile.replica for tile in tiles],
-        "status": [tile.status for tile in tiles],
-    }
+    return SpriteSheet(
+        file=file.name,
+        columns=sheet.columns,
+        filters=tuple(tile.filter_index for tile in tiles),
+        replicas=tuple(tile.replica for tile in tiles),
+        status=tuple(tile.status for tile in tiles),
+    )
 
 
 def _numbers(values: Sequence[float | None]) -> np.ndarray:

@@ -246,7 +246,7 @@ class _Scorer:
 
     def _key(self, natural: NaturalImages) -> str:
         """Hash of what decides the scores, but for the model's functions, which have none: see `_agree`."""
-        model, objective = self.model, self.objective.describe()
+        model, objective = self.model, self.objective.to_data()
         parts = [FORMAT, model.name, model.weights_sha256, self.layer, objective, natural.images.shape, natural.sha256]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

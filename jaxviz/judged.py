@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxviz.errors import ConfigError
 from jaxviz.judge import UNRANKED, Judge, Judgement, default_cache
+from jaxviz.layer_record import Judged, Natural
 from jaxviz.natural_images import natural_images
 from jaxviz.plan import Plan
 
@@ -33,31 +34,23 @@ class PlanJudge:
             )
         self._judge = Judge(plan.model, plan.layer, objective=plan.objective, natural=natural, cache=default_cache())
         self._judge.check(size)
-        self.natural: dict[str, Any] | None = {
-            "source": natural.source,
-            "sha256": natural.sha256,
-            "count": len(natural.images),
-        }
+        self.natural: Natural | None = Natural(natural.source, natural.sha256, len(natural.images))
 
     def judgement(self, pictures: Sequence[np.ndarray], filters: Sequence[int]) -> Judgement:
         """Scores, percentiles and ranks of pictures."""
         return self._judge(np.stack(pictures), filters)
 
-    def __call__(self, pictures: Sequence[np.ndarray], filters: Sequence[int]) -> list[dict[str, Any]]:
-        """The same, for layer.json: one dictionary a picture."""
-        return entries(self.judgement(pictures, filters))
-
-
-def entries(judgement: Judgement) -> list[dict[str, Any]]:
-    """JSON values, one dictionary a picture; None for what is not known."""
-    return [
-        {
-            "judged_score": _number(score),
-            "percentile": _number(percentile),
-            "rank": None if rank == UNRANKED else int(rank),
-        }
-        for score, percentile, rank in zip(judgement.scores, judgement.percentile, judgement.rank, strict=True)
-    ]
+    def __call__(self, pictures: Sequence[np.ndarray], filters: Sequence[int]) -> list[Judged]:
+        """The same for each picture, as layer.json has it."""
+        found = self.judgement(pictures, filters)
+        return [
+            Judged(
+                judged_score=_number(score),
+                percentile=_number(percentile),
+                rank=None if rank == UNRANKED else int(rank),
+            )
+            for score, percentile, rank in zip(found.scores, found.percentile, found.rank, strict=True)
+        ]
 
 
 def _number(value: Any) -> float | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import socket
 import time
@@ -18,7 +17,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from jaxviz.errors import FolderInUseError, StorageError
+from jaxviz.records import from_json, to_json
 
 try:
     import fcntl
@@ -42,6 +44,14 @@ class Shard:
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
+
+
+class Owner(Struct, frozen=True):
+    """What a lock file says of its owner."""
+
+    pid: int
+    host: str
+    since: str
 
 
 class FolderLock:
@@ -78,10 +88,10 @@ class FolderLock:
 
     def sign(self) -> None:
         """Write who holds it, for the message; a full disk is for whoever writes pictures to tell."""
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        owner = Owner(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%dT%H:%M:%S%z"))
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(owner).encode(), 0)
+            os.pwrite(self._descriptor, to_json(owner).encode(), 0)
 
     def release(self) -> None:
         """Remove the lock file; a second time does nothing."""
@@ -171,9 +181,9 @@ def _let_go(path: Path, descriptor: int) -> None:
 
 def _in_use(folder: Path, path: Path) -> FolderInUseError:
     try:
-        owner = json.loads(path.read_bytes())
-        who = f"process {owner['pid']} on host {owner['host']}, since {owner['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        owner = from_json(path.read_bytes(), Owner)
+        who = f"process {owner.pid} on host {owner.host}, since {owner.since}"
+    except (OSError, ValueError):
         who = "another process"
     return FolderInUseError(
         f"--out folder {folder} is in use: {who}, is rendering into it. Wait until it is done or stop it, choose "

@@ -14,7 +14,7 @@ from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError
 from jaxviz.locks import FolderLock
 from jaxviz.provenance import PICTURE_NAME, Saved, read_saved
-from jaxviz.recipe import STATUSES
+from jaxviz.recipe import status_counts
 from jaxviz.storage import LayerFolder
 
 
@@ -64,13 +64,12 @@ def _merged(path: Path) -> MergedLayer:
     with FolderLock.acquire(path):
         layer = LayerFolder.of(path)
         layer.finish(device="", numbers=layer.has_numbers())
-    statuses = [saved.status for saved in layer.done.values()]
     filters = {filter_index for filter_index, _ in layer.done}
     return MergedLayer(
         folder=path,
         model=layer.recipe.model,
         layer=layer.recipe.layer,
         label=layer.label,
-        counts={status: statuses.count(status) for status in STATUSES},
+        counts=status_counts(saved.status for saved in layer.done.values()),
         gaps=tuple(sorted(set(range(max(filters, default=0))) - filters)),
     )

@@ -12,7 +12,6 @@ minimises what these maximise).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -48,10 +47,6 @@ class Channel(Objective):
             activation = activation[self.border : -self.border, self.border : -self.border]
         return _pick(activation.mean(axis=tuple(range(activation.ndim - 1))), filter_index)
 
-    def describe(self) -> str:
-        """Such as `channel(border=2)`."""
-        return f"channel(border={self.border})" if self.border else "channel"
-
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """The border leaves something of the map."""
         if self.border < 0:
@@ -82,11 +77,6 @@ class Neuron(Objective):
             x = width // 2 if self.x is None else self.x
             activation = activation[y : y + 1, x : x + 1].reshape(channels)
         return _pick(activation, filter_index)
-
-    def describe(self) -> str:
-        """Such as `neuron(y=3, x=4)`."""
-        places = [f"{axis}={at}" for axis, at in (("y", self.y), ("x", self.x)) if at is not None]
-        return f"neuron({', '.join(places)})" if places else "neuron"
 
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """The cell is on the map."""
@@ -140,13 +130,6 @@ class Direction(Objective):
     def choices(self, channels: int) -> int:  # noqa: ARG002
         """As many as there are vectors."""
         return int(self._rows.shape[0])
-
-    def describe(self) -> str:
-        """Such as `direction(vectors=sha256:0123456789ab, cossim_power=2.0)`."""
-        rows = np.asarray(self._rows)
-        digest = hashlib.sha256(f"{rows.shape}".encode() + rows.tobytes()).hexdigest()[:12]
-        power = f", cossim_power={float(self.cossim_power)!r}" if self.cossim_power else ""
-        return f"direction(vectors=sha256:{digest}{power})"
 
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """The vectors are finite, none is zero, and they are as wide as the layer; so is the power."""

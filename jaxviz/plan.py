@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Float32
 
@@ -19,8 +20,9 @@ from jaxviz import batch_size, transforms
 from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.layer_record import LayerFacts
 from jaxviz.locks import Shard
-from jaxviz.network.model import Model, check_layer
+from jaxviz.network.model import Model
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import PARAMETERIZATIONS
 from jaxviz.recipe import Recipe
@@ -55,6 +57,13 @@ class Plan:
     seen_size: tuple[int, int]  # of what the transforms make of an image
     snapshots: tuple[int, ...] = ()  # steps after which the picture is kept
     automatic_batch: bool = False  # whether the batch size may shrink
+
+    @property
+    def facts(self) -> LayerFacts:
+        """What the network says of the layer."""
+        layer, layers = self.model.layer(self.layer, self.config.size), self.model.layers
+        place = layers.index(self.layer) + 1
+        return LayerFacts(layer.kind, layer.channels, place, len(layers), layer.receptive_field)
 
     @property
     def wanted(self) -> tuple[tuple[int, int], ...]:
@@ -93,7 +102,6 @@ def plan_render(
     """Check a request and fix its batch size and recipe. Arguments and errors are those of `render_layer`."""
     config = config or RenderConfig.keras()
     objective = Channel(config.activation_border) if objective is None else objective
-    check_layer(model.name, layer, model.layers)
     chain = transforms.from_specs(config.transforms)
     views, *seen = transforms.output_size(chain, config.size)
     _check_preprocess(model, config)
@@ -114,7 +122,7 @@ def plan_render(
     images = _whole_units(per_device, together, automatic=automatic)
     recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
     if starts is not None:
-        recipe = dataclasses.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
+        recipe = msgspec.structs.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
     return Plan(
         model=model,
         layer=layer,
@@ -139,10 +147,11 @@ def recipe_of(
         model=model.name,
         weights_sha256=model.weights_sha256,
         layer=layer,
-        objective=objective.describe(),
+        objective=objective.to_data(),
         config=config.numbers(),
         batch_size=batch_size,
         replicas=replicas if objective.couples else 1,
+        forward_sha256=model.forward_sha256(layer, config.size),
     )
 
 
@@ -165,7 +174,7 @@ def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
         "%s %s: a batch of %d does not fit the memory of %s; starting the layer again with %d",
         plan.model.name, plan.layer, before, device_name(), fits,
     )  # fmt: skip
-    return dataclasses.replace(plan, recipe=dataclasses.replace(plan.recipe, batch_size=fits))
+    return dataclasses.replace(plan, recipe=msgspec.structs.replace(plan.recipe, batch_size=fits))
 
 
 def device_name() -> str:

@@ -9,26 +9,28 @@ from __future__ import annotations
 import errno
 import html
 import io
-import json
 import math
 import re
 import struct
 import zlib
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import UInt8
+from msgspec import Meta, Struct
 from PIL import Image, PngImagePlugin
 
 import jaxviz
 from jaxviz.errors import StorageError
-from jaxviz.recipe import Picture, Recipe
+from jaxviz.recipe import Picture, Recipe, Status
+from jaxviz.records import from_json, to_json
 
-SCHEMA = 2  # raised whenever equal recipes give other bits; 2: `fourier` and `maco` without a library's FFT
+# Raised whenever equal recipes give other bits, or are written otherwise. 2: `fourier` and `maco` without a library's
+# FFT. 3: every field is typed.
+SCHEMA = 3
 CHUNK = "jaxviz"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("png", "webp")
@@ -44,19 +46,34 @@ XMP = (
 XMP_PROVENANCE = re.compile(rb"<jaxviz:provenance>([^<]*)</jaxviz:provenance>")
 
 Key = tuple[int, int]  # (filter, replica)
+Index = Annotated[int, Meta(ge=0)]
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What a finished picture file says of itself; `step` is None but for a snapshot."""
+class Header(Struct, frozen=True):
+    """What every record of pictures has, whatever its schema."""
 
-    filter_index: int
-    score: float
-    status: str
+    schema: int
+
+
+class GridSaved(Header, frozen=True):
+    """What a grid says of itself."""
+
+    kind: str = "grid"
+
+
+class Saved(Header, frozen=True, kw_only=True):
+    """What a finished picture file says of itself: `score` is None where it is not finite, `step` but for a snapshot.
+
+    `version` and `jaxlib` are those that made it.
+    """
+
+    filter_index: Index
+    replica: Index = 0
+    score: float | None
+    status: Status
+    attempt: Index = 0
+    step: Index | None = None
     recipe: Recipe
-    replica: int = 0
-    attempt: int = 0
-    step: int | None = None
     version: str = ""
     jaxlib: str = ""
 
@@ -79,37 +96,40 @@ def jaxlib_version() -> str:
     return metadata.version("jaxlib")
 
 
+def saved_as(picture: Picture, step: int | None = None) -> Saved:
+    """What the file of a picture, or of its snapshot at a step, says of itself."""
+    return Saved(
+        SCHEMA,
+        filter_index=picture.filter_index,
+        replica=picture.replica,
+        score=number(picture.score),
+        status=picture.status,
+        attempt=picture.attempt,
+        step=step,
+        recipe=picture.recipe,
+        version=jaxviz.__version__,
+        jaxlib=jaxlib_version(),
+    )
+
+
 def picture_bytes(picture: Picture, step: int | None = None, file_format: str = "png") -> bytes:
     """The file of a picture, or of its snapshot at a step."""
-    provenance: dict[str, Any] = {
-        "schema": SCHEMA,
-        "filter_index": picture.filter_index,
-        "replica": picture.replica,
-        "score": number(picture.score),
-        "status": picture.status,
-        "attempt": picture.attempt,
-        "recipe": picture.recipe.to_json(),
-        "version": jaxviz.__version__,
-        "jaxlib": jaxlib_version(),
-    }
     encode = png_bytes if file_format == "png" else webp_bytes
-    if step is None:
-        return encode(picture.picture, provenance)
-    return encode(picture.snapshots[step], provenance | {"step": step})
+    return encode(picture.picture if step is None else picture.snapshots[step], saved_as(picture, step))
 
 
-def png_bytes(picture: UInt8[np.ndarray, "height width 3"], provenance: dict[str, Any]) -> bytes:
-    """A PNG file with JSON in its chunk."""
+def png_bytes(picture: UInt8[np.ndarray, "height width 3"], provenance: Struct) -> bytes:
+    """A PNG file with a record in its chunk."""
     info = PngImagePlugin.PngInfo()
-    info.add_text(CHUNK, json.dumps(provenance, allow_nan=False))
+    info.add_text(CHUNK, to_json(provenance))
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG", pnginfo=info, compress_type=PNG_STRATEGY)
     return buffer.getvalue()
 
 
-def webp_bytes(picture: UInt8[np.ndarray, "height width 3"], provenance: dict[str, Any]) -> bytes:
-    """A lossless WebP file with JSON in its XMP."""
-    packet = XMP.format(html.escape(json.dumps(provenance, allow_nan=False), quote=False)).encode()
+def webp_bytes(picture: UInt8[np.ndarray, "height width 3"], provenance: Struct) -> bytes:
+    """A lossless WebP file with a record in its XMP."""
+    packet = XMP.format(html.escape(to_json(provenance), quote=False)).encode()
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="WEBP", lossless=True, method=WEBP_METHOD, xmp=packet)
     return buffer.getvalue()
@@ -144,21 +164,11 @@ def read_saved(file: Path) -> Saved | str:
     if text is None:
         return "it was not made by jaxviz"
     try:
-        values = json.loads(text)
-        if values["schema"] != SCHEMA:
-            return f"it is of schema {values['schema']}, this jaxviz makes and reads {SCHEMA}"
-        return Saved(
-            filter_index=int(values["filter_index"]),
-            replica=int(values.get("replica", 0)),
-            score=math.nan if values["score"] is None else float(values["score"]),
-            status=str(values["status"]),
-            attempt=int(values.get("attempt", 0)),
-            step=None if values.get("step") is None else int(values["step"]),
-            recipe=Recipe.from_json(values["recipe"]),
-            version=str(values.get("version", "")),
-            jaxlib=str(values.get("jaxlib", "")),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError):
+        schema = from_json(text, Header).schema
+        if schema != SCHEMA:
+            return f"it is of schema {schema}, this jaxviz makes and reads {SCHEMA}"
+        return from_json(text, Saved)
+    except ValueError:
         return "its provenance cannot be read"
 
 

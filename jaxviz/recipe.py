@@ -6,61 +6,80 @@ filters, the number of devices, timings and versions are not part of a recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
+import msgspec
 import numpy as np
 from jaxtyping import Float32, UInt8
+from msgspec import Meta, Struct
+
+from jaxviz.config import RecordedConfig
 
 Status = Literal["ok", "dead", "nan"]
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """All that decides a picture, as JSON values."""
+Count = Annotated[int, Meta(ge=1)]
+Term = dict[str, Any]  # `weight`, `name` and the objective's own fields, where they are not its defaults
+
+
+class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
+    """All that decides a picture.
+
+    Attributes:
+        model: the network's name.
+        weights_sha256: of its weights.
+        layer: the layer's name.
+        objective: what was maximised: the terms of a sum, as `Objective.to_data` gives them.
+        config: the numbers of its `RenderConfig`.
+        batch_size: images per device and call.
+        replicas: that ascend together; more than 1 only where the objective couples them.
+        initial_images_sha256: of the starting images; None: they started from noise.
+        kernels: the set of convolution kernels that was chosen; None: the only one there was.
+        forward_sha256: of the computation of a network that is not jaxviz's own, and of the constants in it.
+    """
 
     model: str
     weights_sha256: str
     layer: str
-    objective: str
-    config: dict[str, Any]
-    batch_size: int
-    replicas: int = 1  # that ascend together; more than 1 only where the objective couples them
+    objective: tuple[Term, ...]
+    config: RecordedConfig
+    batch_size: Count
+    replicas: Count = 1
     initial_images_sha256: str | None = None
+    kernels: str | None = None
+    forward_sha256: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values."""
-        return asdict(self)
+    def __post_init__(self) -> None:
+        for term in self.objective:
+            if not (isinstance(term.get("weight"), int | float) and isinstance(term.get("name"), str)):
+                raise ValueError(f"objective {term!r} has no weight or no name")
 
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Recipe:
-        """The inverse of `to_json`.
+    @property
+    def objective_text(self) -> str:
+        """The objective in words, see `objective_text`."""
+        return objective_text(self.objective)
 
-        Raises:
-            TypeError: missing or unknown fields, or values of the wrong type.
-        """
-        recipe = cls(**values)
-        texts = (
-            recipe.model,
-            recipe.weights_sha256,
-            recipe.layer,
-            recipe.objective,
-            recipe.initial_images_sha256 or "",
-        )
-        if not (all(isinstance(text, str) for text in texts) and isinstance(recipe.config, dict)):
-            raise TypeError("a recipe's names are texts and its config is a table")
-        if not all(isinstance(count, int) and count > 0 for count in (recipe.batch_size, recipe.replicas)):
-            raise TypeError("a recipe's batch size and replicas are numbers above 0")
-        return recipe
+    def settings(self) -> dict[str, Any]:
+        """The objective in words and the numbers of the config: what two layers may share."""
+        config: dict[str, Any] = msgspec.to_builtins(self.config)
+        return {"objective": self.objective_text} | config
+
+    def flat(self) -> dict[str, Any]:
+        """All fields, those of the config last."""
+        values = {name: value for name, value in msgspec.to_builtins(self).items() if name != "config"}
+        return values | self.settings()
 
     def differences(self, other: Recipe) -> list[str]:
         """Texts such as "steps is 30 there, 64 here" for every field in which `other` (there) differs."""
-        here, there = _flat(self.to_json()), _flat(other.to_json())
+        if self == other:
+            return []
+        here, there = self.flat(), other.flat()
         names = sorted(here.keys() | there.keys())
         return [
-            f"{name} is {_short(there.get(name))} there, {_short(here.get(name))} here"
+            f"{name} is {_short(name, there.get(name))} there, {_short(name, here.get(name))} here"
             for name in names
             if here.get(name) != there.get(name)
         ]
@@ -93,10 +112,30 @@ class Picture:
     snapshots: Mapping[int, UInt8[np.ndarray, "height width 3"]] = field(default_factory=dict)
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "config"} | dict(values["config"])
+def status_counts(statuses: Iterable[str]) -> dict[str, int]:
+    """How many there are of each status."""
+    found = list(statuses)
+    return {status: found.count(status) for status in STATUSES}
 
 
-def _short(value: Any) -> str:
+def objective_text(terms: Sequence[Term]) -> str:
+    """An objective in words, such as `channel(border=2) - 0.5 * neuron(y=3, x=4)`."""
+    text = ""
+    for term in terms:
+        weight, name = term["weight"], term["name"]
+        sign = (" - " if weight < 0 else " + ") if text else ""
+        weight = abs(weight) if text else weight
+        values = ", ".join(_field_text(*item) for item in term.items() if item[0] not in ("weight", "name"))
+        text += sign + ("" if weight == 1 else f"{weight!r} * ") + name + (f"({values})" if values else "")
+    return text
+
+
+def _field_text(name: str, value: Any) -> str:
+    return f"{name}={value[:12] if name.endswith('_sha256') else repr(value)}"
+
+
+def _short(name: str, value: Any) -> str:
+    if name == "objective":
+        return str(value)
     text = repr(value)
     return text if len(text) <= 24 else text[:16] + "...'"

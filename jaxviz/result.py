@@ -123,7 +123,13 @@ class LayerResult:
         first_saved(path := folder_path(out, self.recipe.model, self.recipe.layer, label))  # raises if it is no folder
         with FolderLock.acquire(path):
             folder = storage.LayerFolder.open(
-                out, self.recipe, label=label, overwrite=overwrite, snapshots=self.plan.snapshots, alone=True
+                out,
+                self.recipe,
+                label=label,
+                overwrite=overwrite,
+                snapshots=self.plan.snapshots,
+                network=self.plan.facts,
+                alone=True,
             )
             missing = [item for item in self.items if (item.filter_index, item.replica) not in folder.done]
             if missing and (others := other_jaxlib(path, folder.done.values())):

@@ -59,7 +59,8 @@ def unit_scores(
 
         def score(image: Array) -> Array:
             below = route.below(prepared, image, redirected=redirected)
-            return sum((value * gradient).sum() for value, gradient in zip(below, head.gradients, strict=True))
+            parts = [(value * gradient).sum() for value, gradient in zip(below, head.gradients, strict=True)]
+            return sum(parts[1:], start=parts[0])
 
         scores = jax.vmap(score)(flat) + head.at_zero
         return scores.reshape(replicas, views).mean(axis=1)

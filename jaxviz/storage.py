@@ -7,12 +7,11 @@ recipe. Who may write to it, locks.py decides. No jax here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,32 +21,43 @@ from jaxviz.animation import animation_bytes
 from jaxviz.contents import Contents, check_format, folder_path, inspect, picture_files
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
+from jaxviz.layer_record import (
+    LAYER_JSON,
+    Entry,
+    Grid,
+    Judged,
+    LayerFacts,
+    LayerRecord,
+    Natural,
+    entry_of,
+    read_layer_record,
+)
 from jaxviz.provenance import (
     SCHEMA,
+    GridSaved,
     Key,
     Saved,
-    jaxlib_version,
-    number,
     picture_bytes,
     picture_name,
     png_bytes,
     read_picture,
     read_saved,
+    saved_as,
 )
-from jaxviz.recipe import STATUSES, Picture, Recipe
+from jaxviz.recipe import Picture, Recipe, status_counts
+from jaxviz.records import to_json
 
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")
-JUDGED = ("judged_score", "percentile", "rank")  # of layer.json's entries
 
 
 @runtime_checkable
 class Judge(Protocol):
-    """Puts pictures beside natural images; `natural` says in JSON values which ones."""
+    """Puts pictures beside natural images; `natural` says which ones."""
 
-    natural: dict[str, Any] | None
+    natural: Natural | None
 
-    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[dict[str, Any]]:
-        """For each picture the values of `JUDGED`."""
+    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[Judged]:
+        """What is found for each picture."""
 
 
 @dataclass
@@ -60,11 +70,12 @@ class LayerFolder:
     done: dict[Key, Saved]
     snapshots: tuple[int, ...]
     file_format: str  # "png" or "webp"
+    network: LayerFacts | None = None  # what it says of the layer; None: as layer.json has it
     _stale: list[Path] = field(default_factory=list)  # another recipe's, removed when the first picture is written
     _written: set[Key] = field(default_factory=set)
-    entries: list[dict[str, Any]] = field(default_factory=list)  # of layer.json, one a picture; from `put_beside`
+    entries: tuple[Entry, ...] = ()  # of layer.json, one a picture; from `put_beside`
     _touched: bool = False  # whether something was written
-    natural_images: dict[str, Any] | None = None  # which ones the pictures were put beside
+    natural_images: Natural | None = None  # which ones the pictures were put beside
     _contents: Contents = field(default_factory=lambda: Contents({}, {}, {}))
 
     @classmethod
@@ -77,12 +88,14 @@ class LayerFolder:
         overwrite: bool = False,
         snapshots: Iterable[int] = (),
         file_format: str = "png",
+        network: LayerFacts | None = None,
         alone: bool = False,
     ) -> LayerFolder:
         """Look at the folder and make sure that it may be written to.
 
-        A picture that lacks one of the snapshots, steps, is not done. `alone`: nobody else writes here (the folder's
-        lock is held), so that all temporary files in it are left-overs; they are removed.
+        A picture that lacks one of the snapshots, steps, is not done. `network`: what that says of the layer, where it
+        is known. `alone`: nobody else writes here (the folder's lock is held), so that all temporary files in it are
+        left-overs; they are removed.
 
         Raises:
             OutputFolderError: it holds pictures of another recipe or of unknown origin (unless `overwrite`),
@@ -99,7 +112,7 @@ class LayerFolder:
         remove_left_overs(path, alone=alone)
         wanted = tuple(sorted(set(snapshots)))
         done = {} if overwrite else contents.with_snapshots(wanted)
-        return cls(path, label, recipe, done, wanted, file_format, list(contents.foreign))
+        return cls(path, label, recipe, done, wanted, file_format, network, list(contents.foreign))
 
     @classmethod
     def of(cls, path: Path) -> LayerFolder:
@@ -144,19 +157,12 @@ class LayerFolder:
             if stale not in files:
                 _remove(stale)
         self._stale = []
-        self.done[key] = Saved(
-            picture.filter_index,
-            picture.score,
-            picture.status,
-            picture.recipe,
-            picture.replica,
-            picture.attempt,
-            jaxlib=jaxlib_version(),
-        )
+        self.done[key] = saved_as(picture)
 
     def has_numbers(self) -> bool:
         """Whether the grid that is there has filter numbers written into it."""
-        return bool(self._read_record().get("grid", {}).get("numbers", False))
+        before = self._before()
+        return before is not None and before.grid.numbers
 
     @property
     def untouched(self) -> bool:
@@ -167,7 +173,7 @@ class LayerFolder:
         self,
         *,
         device: str,
-        timings: dict[str, float | None] | None = None,
+        timings: dict[str, int | float | None] | None = None,
         numbers: bool = False,
         judge: Judge | None = None,
         animate: str | None = None,
@@ -193,13 +199,13 @@ class LayerFolder:
         `judge` puts the pictures beside natural images; what an earlier run found is kept where it holds.
         """
         if not self._stale:
-            self.entries, self.natural_images = self._judged(self._read_record(), judge)
+            self.entries, self.natural_images = self._judged(self._before(), judge)
 
     def describe(
         self,
         *,
         device: str,
-        timings: dict[str, float | None] | None = None,
+        timings: dict[str, int | float | None] | None = None,
         numbers: bool = False,
         animate: str | None = None,
     ) -> None:
@@ -213,14 +219,12 @@ class LayerFolder:
         """
         if self._stale:
             return  # another recipe's folder, still whole
-        before = self._read_record()
-        record = self._record(device or before.get("device", ""), timings or {}, numbers)
+        before = self._before()
+        record = self._record(before, device, timings or {}, numbers)
         if self._written or not self._is_described_by(before, record):
             if self.done:
-                write_atomically(
-                    self.path / "grid.png", png_bytes(self._sheet(numbers), {"schema": SCHEMA, "kind": "grid"})
-                )
-            write_atomically(self.path / "layer.json", (json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+                write_atomically(self.path / "grid.png", png_bytes(self._sheet(numbers), GridSaved(SCHEMA)))
+            write_atomically(self.path / LAYER_JSON, (to_json(record, indent=1) + "\n").encode())
         if animate is not None and self.done:
             common = self._contents.common_snapshots()
             steps = [step for step in common if step in self.snapshots or not self.snapshots]
@@ -231,71 +235,51 @@ class LayerFolder:
         tiles = [read_picture(self.file(key, step)) for key in self.done]
         return images.grid(tiles, numbers=[index for index, _ in self.done] if numbers else None)
 
-    def _read_record(self) -> dict[str, Any]:
-        """layer.json as it is; empty where there is none of this format and recipe."""
-        try:
-            there = json.loads((self.path / "layer.json").read_bytes())
-        except (OSError, ValueError, RecursionError):
-            return {}
-        same = (
-            isinstance(there, dict) and there.get("schema") == SCHEMA and there.get("recipe") == self.recipe.to_json()
-        )
-        return there if same else {}
+    def _before(self) -> LayerRecord | None:
+        """layer.json as it is; None where there is none of this recipe."""
+        there = read_layer_record(self.path)
+        return there if isinstance(there, LayerRecord) and there.recipe == self.recipe else None
 
-    def _is_described_by(self, before: dict[str, Any], record: dict[str, Any]) -> bool:
+    def _is_described_by(self, before: LayerRecord | None, record: LayerRecord) -> bool:
         """Whether the files that are there say what `record` does, but for how and when they were made."""
-        same = all(before.get(key) == record[key] for key in ("label", "filters", "grid", "natural_images"))
+        told = ("label", "network", "filters", "grid", "natural_images")
+        same = before is not None and all(getattr(before, name) == getattr(record, name) for name in told)
         return same and (not self.done or (self.path / "grid.png").is_file())
 
-    def _judged(
-        self, before: dict[str, Any], judge: Judge | None
-    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    def _judged(self, before: LayerRecord | None, judge: Judge | None) -> tuple[tuple[Entry, ...], Natural | None]:
         """The record's `filters`, with what is known of them beside natural images, and `natural_images`."""
-        natural = before.get("natural_images") if judge is None else judge.natural
-        known = {}
-        if natural is not None and natural == before.get("natural_images"):
-            known = {
-                (entry["filter_index"], entry["replica"]): {name: entry[name] for name in JUDGED}
-                for entry in before["filters"]
-                if entry["judged_score"] is not None
-            }
-        known = {key: values for key, values in known.items() if key in self.done and key not in self._written}
+        known_natural = None if before is None else before.natural_images
+        natural = known_natural if judge is None else judge.natural
+        known: dict[Key, Judged] = {}
+        if before is not None and natural is not None and natural == known_natural:
+            there = (one for one in before.filters if one.judged_score is not None)
+            known = {one.key: one for one in there if one.key in self.done and one.key not in self._written}
         missing = [key for key, saved in self.done.items() if key not in known and saved.status == "ok"]
         if judge is not None and missing:
             pictures = [read_picture(self.file(key)) for key in missing]
             known |= dict(zip(missing, judge(pictures, [index for index, _ in missing]), strict=True))
-        entries = [
-            {
-                "filter_index": saved.filter_index,
-                "replica": saved.replica,
-                "score": number(saved.score),
-                "status": saved.status,
-                "attempt": saved.attempt,
-                "jaxlib": saved.jaxlib,
-            }
-            | known.get(key, dict.fromkeys(JUDGED))
-            for key, saved in self.done.items()
-        ]
-        return entries, natural
+        return tuple(entry_of(saved, known.get(key)) for key, saved in self.done.items()), natural
 
-    def _record(self, device: str, timings: dict[str, float | None], numbers: bool) -> dict[str, Any]:
-        statuses = [saved.status for saved in self.done.values()]
-        return {
-            "schema": SCHEMA,
-            "model": self.recipe.model,
-            "layer": self.recipe.layer,
-            "label": self.label,
-            "format": self.file_format,
-            "weights_sha256": self.recipe.weights_sha256,
-            "recipe": self.recipe.to_json(),
-            "counts": {status: statuses.count(status) for status in STATUSES},
-            "grid": {"columns": images.grid_columns(len(statuses)), "numbers": numbers},
-            "timings": timings,
-            "device": device,
-            "filters": self.entries,
-            "natural_images": self.natural_images,
-            "versions": {"jaxviz": jaxviz.__version__} | {name: metadata.version(name) for name in RECORDED_PACKAGES},
-        }
+    def _record(
+        self, before: LayerRecord | None, device: str, timings: dict[str, int | float | None], numbers: bool
+    ) -> LayerRecord:
+        return LayerRecord(
+            schema=SCHEMA,
+            model=self.recipe.model,
+            layer=self.recipe.layer,
+            network=before.network if self.network is None and before is not None else self.network,
+            label=self.label,
+            format=self.file_format,
+            weights_sha256=self.recipe.weights_sha256,
+            recipe=self.recipe,
+            counts=status_counts(saved.status for saved in self.done.values()),
+            grid=Grid(images.grid_columns(len(self.done)), numbers),
+            timings=timings,
+            device=before.device if not device and before is not None else device,
+            filters=self.entries,
+            natural_images=self.natural_images,
+            versions={"jaxviz": jaxviz.__version__} | {name: metadata.version(name) for name in RECORDED_PACKAGES},
+        )
 
 
 def foreign_error(path: Path, name: str, reason: str) -> OutputFolderError:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import colorsys
-import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers_storage import CHANNEL
+from msgspec.structs import replace
 
 from jaxviz import RenderConfig
 from jaxviz.files import write_atomically
+from jaxviz.layer_record import LAYER_JSON, Entry, Grid, LayerRecord
 from jaxviz.provenance import SCHEMA, picture_bytes, picture_name
 from jaxviz.recipe import Picture, Recipe
+from jaxviz.records import to_json
 from jaxviz.storage import folder_path
 
 MODEL = "efficientnet_lite0"
 CONFIG = RenderConfig.keras(image_size=46, crop=7, steps=4)  # pictures of 32 px
-RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", "channel", CONFIG.numbers(), batch_size=4)
+RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", CHANNEL, CONFIG.numbers(), batch_size=4)
 TILE_PX = 32
 
 
@@ -50,7 +52,7 @@ def write_layer(
     **changes: Any,
 ) -> Path:
     """A layer's folder. Scores fall and rise with the filter: 0 has 1.0, 1 has 101.0, 2 has 3.0 and so on."""
-    recipe = dataclasses.replace(RECIPE, layer=layer, **changes)
+    recipe = replace(RECIPE, layer=layer, **changes)
     folder = folder_path(out, recipe.model, layer, "x").with_name(label)  # a folder may have been renamed
     folder.mkdir(parents=True)
     entries = []
@@ -66,15 +68,23 @@ def write_layer(
                 (folder / picture_name(picture_key(picture), step)).write_bytes(picture_bytes(picture, step))
             (folder / picture_name(picture_key(picture))).write_bytes(picture_bytes(picture))
             entries.append(_entry(picture, judged=judged and status == "ok"))
-    record = {
-        "schema": SCHEMA,
-        "recipe": recipe.to_json(),
-        "filters": entries,
-        "device": "cpu: a device",
-        "versions": {"jaxviz": "0.1.0", "jax": "0.10.2"},
-        "timings": {"render_s": 1.5, "compile_s": None},
-    }
-    write_atomically(folder / "layer.json", json.dumps(record).encode(), durable=False)
+    record = LayerRecord(
+        schema=SCHEMA,
+        model=recipe.model,
+        layer=layer,
+        label=label,
+        format="png",
+        weights_sha256=recipe.weights_sha256,
+        recipe=recipe,
+        counts={},
+        grid=Grid(8, numbers=False),
+        filters=tuple(entries),
+        natural_images=None,
+        device="cpu: a device",
+        versions={"jaxviz": "0.1.0", "jax": "0.10.2"},
+        timings={"render_s": 1.5, "compile_s": None},
+    )
+    write_atomically(folder / LAYER_JSON, to_json(record).encode(), durable=False)
     return folder
 
 
@@ -86,12 +96,9 @@ def picture_key(picture: Picture) -> tuple[int, int]:
     return picture.filter_index, picture.replica
 
 
-def _entry(picture: Picture, *, judged: bool) -> dict[str, Any]:
-    values = {"judged_score": picture.score - 0.5, "percentile": 99.5, "rank": 1 + picture.filter_index % 3}
-    return {
-        "filter_index": picture.filter_index,
-        "replica": picture.replica,
-        "score": None if np.isnan(picture.score) else picture.score,
-        "status": picture.status,
-        "attempt": 0,
-    } | (values if judged else dict.fromkeys(values))
+def _entry(picture: Picture, *, judged: bool) -> Entry:
+    values: dict[str, Any] = {}
+    if judged:
+        values = {"judged_score": picture.score - 0.5, "percentile": 99.5, "rank": 1 + picture.filter_index % 3}
+    score = None if np.isnan(picture.score) else picture.score
+    return Entry(picture.filter_index, picture.replica, score, picture.status, 0, "", **values)

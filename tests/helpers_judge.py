@@ -26,8 +26,8 @@ class Mean:
     def choices(self, channels):
         return channels
 
-    def describe(self):
-        return f"mean {self.factor}"
+    def to_data(self):
+        return ({"weight": self.factor, "name": "mean"},)
 
     def plain(self):
         return self

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from helpers_storage import RECIPE
+from msgspec.structs import replace
 
+from jaxviz.layer_record import Judged
 from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import LayerFolder
 
@@ -19,7 +20,7 @@ SIDE_PX = 48
 
 def recipe_of(model: str = LITE0, layer: str = SHALLOW, **config: Any) -> Recipe:
     """The helpers' recipe for another model or layer, or with other settings."""
-    return dataclasses.replace(RECIPE, model=model, layer=layer, config=RECIPE.config | config)
+    return replace(RECIPE, model=model, layer=layer, config=replace(RECIPE.config, **config))
 
 
 def grey(values: np.ndarray) -> np.ndarray:
@@ -65,6 +66,6 @@ class FixedJudge:
 
     natural = None
 
-    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[dict[str, Any]]:
+    def __call__(self, pictures: list[np.ndarray], filters: list[int]) -> list[Judged]:
         """The same for all."""
-        return [{"judged_score": index + 0.25, "percentile": 90.0, "rank": 1} for index in filters]
+        return [Judged(judged_score=index + 0.25, percentile=90.0, rank=1) for index in filters]

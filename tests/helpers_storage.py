@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 from PIL import Image
 
 from jaxviz import RenderConfig
@@ -15,8 +15,9 @@ from jaxviz.recipe import Picture, Recipe
 from jaxviz.storage import LayerFolder
 
 WEIGHTS_SHA256 = "ab" * 32
-RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", "channel", RenderConfig.keras(steps=4).numbers(), batch_size=2)
-OTHER_RECIPE = dataclasses.replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
+CHANNEL = ({"weight": 1.0, "name": "channel"},)
+RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", CHANNEL, RenderConfig.keras(steps=4).numbers(), batch_size=2)
+OTHER_RECIPE = replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
 
 
 def picture(index: int, *, recipe: Recipe = RECIPE, status: Any = "ok", score: float | None = None) -> Picture:

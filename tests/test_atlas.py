@@ -137,6 +137,24 @@ def test_jsonl_tells_of_every_picture_when_it_is_rendered_and_when_it_is_written
     assert (told[0], told[-1], told.count("layer"), told.count("done")) == ("start", "end", 2, 2)
 
 
+ABOUT_LAYER = "event elapsed_s model layer label"
+KEYS = {
+    "start": "event elapsed_s pictures flop layers shard",
+    "layer": f"{ABOUT_LAYER} expected flop_per_picture folder batch_size pictures missing",
+    "compiled": f"{ABOUT_LAYER} compile_s",
+    "rendered": f"{ABOUT_LAYER} filter_index replica status score",
+    "written": f"{ABOUT_LAYER} filter_index replica pictures_there pictures left_s",
+    "done": f"{ABOUT_LAYER} folder grid animation filters replicas counts judged rendered already_there missing "
+    "batch_size render_s compile_s device",
+    "end": "event elapsed_s exit_code",
+}
+
+
+def test_jsonl_events_have_the_keys_that_scripts_know(tmp_path: Path) -> None:
+    told = {one["event"]: set(one) for one in events("--out", tmp_path, "--layers", "first_conv")}
+    assert told == {event: set(keys.split()) for event, keys in KEYS.items()}
+
+
 def test_jsonl_counts_up_to_the_end(tmp_path: Path) -> None:
     last = [one for one in events("--out", tmp_path) if one["event"] == "written"][-1]
     assert (last["pictures_there"], last["pictures"], last["left_s"]) == (116, 116, 0.0)

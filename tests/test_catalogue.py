@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from helpers_layers import DEEP, LITE0, SHALLOW, FixedJudge, fill_layer, recipe_of, striped
 from helpers_storage import OTHER_RECIPE, RECIPE, fill, picture
+from msgspec.structs import replace
 from PIL import Image
 
 from jaxviz.catalogue import LayerPictures, read_catalogue
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, picture_bytes
+from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
@@ -104,7 +106,7 @@ def test_label_of_the_working_folder_is_its_name(tmp_path: Path, monkeypatch: py
 
 
 def test_names_are_the_recipes_not_the_folders(tmp_path: Path) -> None:
-    fill(tmp_path, picture(1, recipe=dataclasses.replace(RECIPE, layer="block/conv:1")))
+    fill(tmp_path, picture(1, recipe=replace(RECIPE, layer="block/conv:1")))
     assert only(tmp_path).layer == "block/conv:1"
 
 
@@ -119,6 +121,22 @@ def test_layers_of_an_unknown_network_are_ordered_by_name(tmp_path: Path) -> Non
     for layer in ("b", "c", "a"):
         fill_layer(tmp_path, layer, model="mine", statuses=("ok",))
     assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["a", "b", "c"]
+
+
+def test_layers_of_an_unknown_network_are_ordered_by_their_recorded_places(tmp_path: Path) -> None:
+    for place, layer in ((10, "a"), (2, "b"), (None, "c")):
+        folder = LayerFolder.open(tmp_path, recipe_of("mine", layer), label="keras", place=place)
+        folder.write(striped(0, folder.recipe))
+        folder.finish(device="a device")
+    assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["b", "a", "c"]
+
+
+def test_place_of_a_layer_stays_when_the_folder_is_described_anew(tmp_path: Path) -> None:
+    folder = LayerFolder.open(tmp_path, RECIPE, label="keras", place=3)
+    folder.write(picture(1))
+    folder.finish(device="a device")
+    fill(tmp_path, picture(2))
+    assert (only(tmp_path).place, len(only(tmp_path).tiles)) == (3, 2)
 
 
 def test_models_and_labels_are_ordered_by_name(tmp_path: Path) -> None:
@@ -205,7 +223,7 @@ def test_missing_layer_json_leaves_the_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": SCHEMA + 1}, {"recipe": OTHER_RECIPE.to_json()}], ids=["schema", "recipe"]
+    "change", [{"schema": SCHEMA + 1}, {"recipe": json.loads(to_json(OTHER_RECIPE))}], ids=["schema", "recipe"]
 )
 def test_layer_json_of_another_kind_is_not_believed(tmp_path: Path, change: dict) -> None:
     file = fill(tmp_path, picture(1)).path / "layer.json"

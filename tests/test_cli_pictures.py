@@ -100,7 +100,7 @@ def test_diversity_is_another_recipe(tmp_path: Path) -> None:
         tmp_path,
     )
     assert ran.code == 2
-    assert "objective is 'channel' there" in ran.err
+    assert "objective is channel there" in ran.err
 
 
 def test_snapshots_have_files_of_their_own(tmp_path: Path) -> None:
@@ -206,21 +206,20 @@ def test_without_scikit_image_distill_renders_and_says_why_it_does_not_judge(
 
 def test_objectives_can_be_chosen(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.eye(8, dtype=np.float32)[:3])
-    chosen = {
-        "neuron": ("--objective", "neuron"),
-        "neuron(y=1, x=2)": ("--objective", "neuron:1,2"),
-        "layer": ("--objective", "layer"),
-    }
-    for described, options in chosen.items():
+    chosen = (
+        ({"name": "neuron"}, ("--objective", "neuron")),
+        ({"name": "neuron", "y": 1, "x": 2}, ("--objective", "neuron:1,2")),
+        ({"name": "layer"}, ("--objective", "layer")),
+    )
+    for term, options in chosen:
         summary = render(tmp_path, *options, "--name", options[1].replace(":", "-").replace(",", "-"), filters="0")
-        assert record(summary)["recipe"]["objective"] == described
+        assert record(summary)["recipe"]["objective"] == [{"weight": 1.0} | term]
     direction = render(
         tmp_path, "--objective", "direction", "--vectors", tmp_path / "rows.npy", "--name", "rows", filters="all"
     )
     assert direction["filters"] == [0, 1, 2]
     negative = render(tmp_path, "--negative", "--name", "dislikes")
-    assert "channel" in record(negative)["recipe"]["objective"]
-    assert record(negative)["recipe"]["objective"] != "channel"
+    assert record(negative)["recipe"]["objective"] == [{"weight": -1.0, "name": "channel"}]
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jaxviz import RenderConfig
+from jaxviz.config import RecordedConfig
 from jaxviz.errors import ConfigError
+from jaxviz.records import from_json, to_json
 
 pytestmark = pytest.mark.quick
 
@@ -179,8 +182,23 @@ def test_bytes_are_no_size() -> None:
 
 
 def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:
-    numbers = json.loads(json.dumps(RenderConfig.keras(batch_size=8).numbers(), allow_nan=False))
+    numbers = json.loads(to_json(RenderConfig.keras(batch_size=8).numbers()))
     assert set(numbers) == set(FIELDS) - {"preset", "batch_size"}
+
+
+@pytest.mark.parametrize("preset", ["keras", "distill", "maco"])
+def test_numbers_come_back_from_json(preset: str) -> None:
+    numbers = RenderConfig.from_preset(preset, step_size=3, image_size=[64, 96]).numbers()
+    assert from_json(to_json(numbers), RecordedConfig) == numbers
+
+
+def test_numbers_are_the_same_for_numpys_floats() -> None:
+    assert RenderConfig.keras(step_size=np.float64(3)).numbers() == RenderConfig.keras(step_size=3.0).numbers()
+
+
+def test_numbers_with_an_unknown_field_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown field `color_space`"):
+        from_json('{"color_space": "lab"}', RecordedConfig)
 
 
 def test_numbers_tell_two_seeds_apart() -> None:

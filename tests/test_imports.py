@@ -50,7 +50,7 @@ ROWS = [
     {"jaxviz.gallery", "jaxviz.comparison"},
     {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
-    {"jaxviz.contents"},
+    {"jaxviz.contents", "jaxviz.layer_record"},
     {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
     {"jaxviz.models"},
     {"jaxviz.models.model", "jaxviz.ascent"},
@@ -80,7 +80,16 @@ ROWS = [
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
     {"jaxviz.devices", "jaxviz.natural_images"},
-    {"jaxviz.recipe", "jaxviz.config", "jaxviz.files", "jaxviz.locks", "jaxviz.paths", "jaxviz.errors"},
+    {
+        "jaxviz.recipe",
+        "jaxviz.config",
+        "jaxviz.events",
+        "jaxviz.records",
+        "jaxviz.files",
+        "jaxviz.locks",
+        "jaxviz.paths",
+        "jaxviz.errors",
+    },
 ]
 RANKS = {module: -row for row, modules in enumerate(ROWS) for module in modules}
 FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision", "efficientnet_lite_pytorch", "tf_keras"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from helpers_objectives import SHAPE, TOLERANCE, VECTORS, activations, value
 
+from jaxviz.algebra import Objective
 from jaxviz.errors import ConfigError
 from jaxviz.objectives import (
     OBJECTIVES,
@@ -238,9 +241,47 @@ def test_description_is(objective, text):
     assert objective.describe() == text
 
 
+@pytest.mark.parametrize(
+    ("objective", "terms"),
+    [
+        (Channel(), [{"weight": 1.0, "name": "channel"}]),
+        (Channel(border=2), [{"weight": 1.0, "name": "channel", "border": 2}]),
+        (Neuron(x=0), [{"weight": 1.0, "name": "neuron", "x": 0}]),
+        (-0.5 * LayerActivity(), [{"weight": -0.5, "name": "layer"}]),
+        (
+            Channel() + 100 * Diversity(),
+            [{"weight": 1.0, "name": "channel"}, {"weight": 100.0, "name": "diversity"}],
+        ),
+    ],
+)
+def test_data_of_a_recipe_are_the_terms(objective, terms):
+    assert list(objective.to_data()) == terms
+
+
+@dataclass(frozen=True)
+class Mine(Objective):
+    """Somebody's own, without a word about recipes."""
+
+    power: float = 2.0
+    places: tuple[int, ...] = ()
+    mask: Any = None
+    function: Any = None
+    name: ClassVar[str] = "mine"
+
+
+def test_data_of_an_own_objective_are_its_fields_and_hashes_of_its_arrays():
+    (term,) = Mine(np.float32(3.0), (1, 2), np.ones(3)).to_data()
+    assert (term["name"], term["power"], term["places"], len(term["mask_sha256"])) == ("mine", 3.0, [1, 2], 64)
+
+
+def test_field_that_has_no_place_in_a_recipe_is_named():
+    with pytest.raises(ConfigError, match=r"objective mine: field function .* no place in a recipe"):
+        Mine(function=print).to_data()
+
+
 def test_description_of_a_direction_tells_vectors_apart():
     text = Direction(VECTORS, 2.0).describe()
-    assert re.fullmatch(r"direction\(vectors=sha256:[0-9a-f]{12}, cossim_power=2\.0\)", text)
+    assert re.fullmatch(r"direction\(vectors_sha256=[0-9a-f]{12}, cossim_power=2\.0\)", text)
     assert text == Direction(VECTORS.copy(), 2.0).describe()
     others = [
         Direction(VECTORS),

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from helpers_cli import contents
 from helpers_storage import OTHER_RECIPE, RECIPE, WEIGHTS_SHA256, fill, picture, provenance
+from msgspec.structs import replace
 from PIL import Image
 
 import jaxviz
 from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
-from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, read_saved
+from jaxviz.layer_record import LayerRecord, read_layer_record
+from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, picture_bytes, read_saved
+from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
@@ -61,15 +64,26 @@ def test_png_chunk_says_what_the_picture_is(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(3))
     assert provenance(folder.path / "0003.png") == {
         "schema": SCHEMA,
-        "recipe": RECIPE.to_json(),
+        "recipe": json.loads(to_json(RECIPE)),
         "filter_index": 3,
         "replica": 0,
         "score": 3.5,
         "status": "ok",
         "attempt": 0,
+        "step": None,
         "version": jaxviz.__version__,
         "jaxlib": jaxlib_version(),
     }
+
+
+@pytest.mark.parametrize("layer", ["plain", "é", "层", "\udc80", "<&>"])
+@pytest.mark.parametrize("file_format", ["png", "webp"])
+def test_picture_of_a_layer_with_any_name_is_read_back(tmp_path: Path, layer: str, file_format: str) -> None:
+    file = tmp_path / f"0001.{file_format}"
+    file.write_bytes(picture_bytes(picture(1, recipe=replace(RECIPE, layer=layer)), file_format=file_format))
+    saved = read_saved(file)
+    assert isinstance(saved, Saved)
+    assert saved.recipe.layer == layer
 
 
 def test_png_chunk_says_null_for_a_nan_score(tmp_path: Path) -> None:
@@ -111,13 +125,27 @@ def test_layer_json_is_strict_json_for_every_score(tmp_path: Path, score: float)
         ("layer", "conv_a"),
         ("label", "keras"),
         ("weights_sha256", WEIGHTS_SHA256),
-        ("recipe", RECIPE.to_json()),
+        ("recipe", json.loads(to_json(RECIPE))),
         ("device", "a device"),
         ("timings", {"render_s": 1.5}),
     ],
 )
 def test_layer_json_records(tmp_path: Path, key: str, value: object) -> None:
     assert layer_json(fill(tmp_path, picture(0)))[key] == value
+
+
+def test_layer_json_records_the_place_of_the_layer(toy_model: Model, small: RenderConfig, tmp_path: Path) -> None:
+    for layer in toy_model.layers[:2]:
+        jaxviz.render_layer(toy_model, layer, [0], small).save(tmp_path)
+    files = {layer: tmp_path / "toy" / layer / "keras" / "layer.json" for layer in toy_model.layers[:2]}
+    assert [json.loads(file.read_text())["place"] for file in files.values()] == [0, 1]
+
+
+def test_layer_json_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = fill(tmp_path, picture(0), picture(1, status="nan"))
+    record = read_layer_record(folder.path)
+    assert isinstance(record, LayerRecord)
+    assert to_json(record, indent=1) + "\n" == (folder.path / "layer.json").read_text()
 
 
 def test_layer_json_records_versions(tmp_path: Path) -> None:
@@ -214,14 +242,19 @@ def test_another_recipe_is_refused_with(tmp_path: Path, hint: str) -> None:
     [
         ({"weights_sha256": "cd" * 32}, "weights_sha256"),
         ({"batch_size": 4}, "batch_size is 2 there, 4 here"),
-        ({"objective": "other"}, "objective is 'channel' there, 'other' here"),
+        (
+            {"objective": ({"weight": -1.0, "name": "neuron", "y": 3},)},
+            r"objective is channel there, -1.0 \* neuron\(y=3\) here",
+        ),
+        ({"kernels": "lax"}, "kernels is None there, 'lax' here"),
+        ({"forward_sha256": "cd" * 32}, "forward_sha256 is None there"),
         ({"initial_images_sha256": "ef" * 32}, "initial_images_sha256 is None there"),
     ],
 )
 def test_every_part_of_the_recipe_counts(tmp_path: Path, change: dict[str, Any], named: str) -> None:
     fill(tmp_path, picture(1))
     with pytest.raises(OutputFolderError, match=named):
-        LayerFolder.open(tmp_path, dataclasses.replace(RECIPE, **change), label="keras")
+        LayerFolder.open(tmp_path, replace(RECIPE, **change), label="keras")
 
 
 def test_refusing_another_recipe_changes_nothing(tmp_path: Path) -> None:
@@ -282,7 +315,7 @@ def test_overwrite_of_the_same_recipe_renders_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", ["model", "layer"])
 def test_any_name_stays_inside_out(tmp_path: Path, part: str, layer: str) -> None:
     out = tmp_path / "out"
-    recipe = dataclasses.replace(RECIPE, **{part: layer})
+    recipe = replace(RECIPE, **{part: layer})
     folder = fill(out, picture(1, recipe=recipe))
     assert out.resolve() in folder.path.resolve().parents
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
@@ -298,7 +331,7 @@ def test_layer_with_a_slash_is_one_folder(tmp_path: Path) -> None:
 
 
 def test_layer_with_a_slash_is_written_by_its_own_name(tmp_path: Path) -> None:
-    recipe = dataclasses.replace(RECIPE, layer="block1/out")
+    recipe = replace(RECIPE, layer="block1/out")
     assert layer_json(fill(tmp_path, picture(1, recipe=recipe)))["layer"] == "block1/out"
 
 
@@ -316,7 +349,7 @@ def test_good_label_is_a_folder(tmp_path: Path, label: str) -> None:
 
 def test_layer_name_too_long_for_the_disk_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="File name too long"):
-        LayerFolder.open(tmp_path, dataclasses.replace(RECIPE, layer="x" * 300), label="keras")
+        LayerFolder.open(tmp_path, replace(RECIPE, layer="x" * 300), label="keras")
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 from jaxviz.contents import folder_path
 from jaxviz.errors import OutputFolderError
 from jaxviz.provenance import SCHEMA, Saved, read_saved
+from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
@@ -55,18 +56,19 @@ def test_renamed_png_is_foreign(tmp_path: Path) -> None:
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
-def test_provenance_of_another_format_is_foreign(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schema", [1, 2, 99])
+def test_provenance_of_another_schema_is_foreign(tmp_path: Path, schema: int) -> None:
     folder = fill(tmp_path, picture(1))
     file = folder.path / "0001.png"
-    rewrite_chunk(file, edited_provenance(file, schema=99))
-    with pytest.raises(OutputFolderError, match=f"schema 99, this jaxviz makes and reads {SCHEMA}"):
+    rewrite_chunk(file, edited_provenance(file, schema=schema, recipe=None))
+    with pytest.raises(OutputFolderError, match=f"schema {schema}, this jaxviz makes and reads {SCHEMA}"):
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
 def test_picture_of_a_later_recipe_with_one_more_field_is_foreign(tmp_path: Path) -> None:
     folder = fill(tmp_path, picture(1))
     file = folder.path / "0001.png"
-    rewrite_chunk(file, edited_provenance(file, recipe=RECIPE.to_json() | {"colour_space": "lab"}))
+    rewrite_chunk(file, edited_provenance(file, recipe=json.loads(to_json(RECIPE)) | {"colour_space": "lab"}))
     with pytest.raises(OutputFolderError, match=r"0001\.png"):
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
@@ -76,7 +78,7 @@ GOOD = {
     "filter_index": 1,
     "score": 1.5,
     "status": "ok",
-    "recipe": RECIPE.to_json(),
+    "recipe": json.loads(to_json(RECIPE)),
     "version": "0.1.0",
 }
 
@@ -92,10 +94,16 @@ GARBAGE = [
     json.dumps(GOOD)[:-5],
     json.dumps(GOOD | {"recipe": None}),
     json.dumps(GOOD | {"recipe": []}),
-    json.dumps(GOOD | {"recipe": RECIPE.to_json() | {"config": 5}}),
-    json.dumps(GOOD | {"recipe": RECIPE.to_json() | {"config": None}}),
-    json.dumps(GOOD | {"recipe": RECIPE.to_json() | {"config": [1]}}),
-    json.dumps(GOOD | {"recipe": RECIPE.to_json() | {"batch_size": "many"}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"config": 5}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"config": None}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"config": [1]}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"batch_size": "many"}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"batch_size": 0}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"config": {"steps": "many"}}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"objective": "channel"}}),
+    json.dumps(GOOD | {"recipe": json.loads(to_json(RECIPE)) | {"objective": [{"name": "channel"}]}}),
+    json.dumps(GOOD | {"status": "alive"}),
+    json.dumps({name: value for name, value in GOOD.items() if name != "schema"}),
     json.dumps(GOOD | {"filter_index": "one"}),
     json.dumps(GOOD | {"filter_index": float("inf")}),
     json.dumps(GOOD | {"score": "high"}),
@@ -109,9 +117,10 @@ import json, sys
 from pathlib import Path
 from jaxviz.errors import OutputFolderError
 from jaxviz.recipe import Recipe
+from jaxviz.records import from_json
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.storage import LayerFolder
-recipe = Recipe.from_json(json.loads(Path("recipe.json").read_text()))
+recipe = from_json(Path("recipe.json").read_text(), Recipe)
 answers = []
 for out in sorted(Path("outs").iterdir()):
     try:
@@ -133,7 +142,7 @@ print(json.dumps(answers))
 def garbage_answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
     """(what opening says, recorded batch size) for every text of GARBAGE."""
     folder = tmp_path_factory.mktemp("garbage")
-    (folder / "recipe.json").write_text(json.dumps(RECIPE.to_json()))
+    (folder / "recipe.json").write_text(to_json(RECIPE))
     for number, text in enumerate(GARBAGE):
         filled = fill(folder / "outs" / f"{number:04d}", picture(1))
         rewrite_chunk(filled.path / "0001.png", text)

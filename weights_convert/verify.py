@@ -173,7 +173,8 @@ def _pulled_back(program: Program, prepared: Prepared, image: Array, cotangent: 
     def score(image: jax.Array) -> jax.Array:
         return jnp.sum(_run(program, prepared, image)[0] * cotangent)
 
-    return jax.grad(score)(jnp.asarray(image))
+    gradient: jax.Array = jax.grad(score)(jnp.asarray(image))
+    return gradient
 
 
 def _row(layer: str, quantity: str, ours: Array, theirs: Array, tolerance: float) -> Row:

@@ -123,7 +123,7 @@ def write(
         times: dict[str, float] = {}
         request = RenderRequest(model, recipe, out=Path(out), weights=Path(weights))
         task = LayerTask(request, layer, tuple(range(filters)))
-        run_tasks([task], lambda event, _: times.update({event: time.perf_counter()}))
+        run_tasks([task], lambda event: times.update({event.name: time.perf_counter()}))
         started, ended = times["layer"], times["done"]
     own_s, busy_after = time.process_time() - own, machine.busy_cpu_s()
     return {

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from jaxviz.cli.terminal import printable, table_lines
 from jaxviz.comparison import Description, differing_settings
 from jaxviz.measures import Row
@@ -69,7 +71,7 @@ def _number(value: float) -> str:
 
 
 def _setting(value: Any) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "x".join(map(str, value)) if all(isinstance(item, int) for item in value) and value else str(value)
     return NONE if value is None else str(value)
 
@@ -81,7 +83,7 @@ def _side_json(side: Description) -> dict[str, Any]:
         "layer": pictures.layer,
         "label": pictures.label,
         "folder": str(pictures.path),
-        "facts": None if side.facts is None else asdict(side.facts),
+        "facts": None if side.facts is None else msgspec.to_builtins(side.facts),
         "pictures": len(pictures.tiles),
         "counts": pictures.counts,
         "device": pictures.device,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from jaxviz.cli.progress import duration, spoken_progress
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import printable, show_log, table_lines
 from jaxviz.errors import ConfigError
+from jaxviz.records import to_json
 
 if TYPE_CHECKING:
     from jaxviz.estimate import Estimate, LayerEstimate
@@ -64,12 +64,12 @@ def dry_run(
         raise WeightsUnavailableError(
             f"{error}. Without weights, --no-measure tells all but memory and time"
         ) from error
-    typer.echo(json.dumps(_values(found)) if as_json else printable(estimate_text(found)))
+    typer.echo(to_json(_values(found)) if as_json else printable(estimate_text(found)))
 
 
 def _values(found: Estimate) -> dict[str, Any]:
     """The estimate for JSON: sizes in bytes, times in seconds, null where nothing was measured."""
-    values = {"measured": found.time_s is not None} | dataclasses.asdict(found)
+    values = {"measured": found.time_s is not None} | msgspec.to_builtins(found)
     return {name: _rounded(value) for name, value in values.items()}
 
 

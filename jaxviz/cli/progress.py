@@ -5,7 +5,6 @@ The time left is estimated by arithmetic, not by pictures: the layers of a netwo
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -16,7 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from jaxviz.errors import ConfigError
+from jaxviz.events import Event, LayerStarted, Note, SmallerBatch, Started, Written
+from jaxviz.records import to_json
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -49,7 +52,7 @@ def run_progress(mode: str) -> Iterator[Display]:
 
 @dataclass
 class Display:
-    """Counts what a run tells and shows nothing but notes; the others show more. `report` is an `atlas.Report`."""
+    """Counts what a run tells and shows nothing but notes; the others show more. `report` is an `events.Report`."""
 
     started: float = field(default_factory=time.perf_counter)
     layers: int = 0
@@ -60,36 +63,36 @@ class Display:
     flop: int = 0
     flop_there: int = 0
     flop_written: int = 0
-    layer: dict[str, Any] = field(default_factory=dict)
+    layer: LayerStarted | None = None
     before: dict[str, Any] = field(default_factory=dict)  # the counts when the layer at work began
 
-    def report(self, event: str, values: dict[str, Any]) -> None:
+    def report(self, event: Event) -> None:
         """What happened."""
-        if event == "start":
-            self.layers, self.pictures, self.flop = values["layers"], values["pictures"], values["flop"]
-        elif event == "layer":
+        if isinstance(event, Started):
+            self.layers, self.pictures, self.flop = event.layers, event.pictures, event.flop
+        elif isinstance(event, LayerStarted):
             self.before = {name: getattr(self, name) for name in COUNTED}
-            self.layer = values
+            self.layer = event
             self.layers_begun += 1
-            more = values["pictures"] - values["expected"]  # a shard's share is known once the layer is planned
-            there = values["pictures"] - values["missing"]
+            more = event.pictures - event.expected  # a shard's share is known once the layer is planned
+            there = event.pictures - event.missing
             self.pictures += more
-            self.flop += more * values["flop_per_picture"]
+            self.flop += more * event.flop_per_picture
             self.pictures_there += there
-            self.flop_there += there * values["flop_per_picture"]
-        elif event == "smaller_batch":  # the layer starts again, so that its pictures count once
+            self.flop_there += there * event.flop_per_picture
+        elif isinstance(event, SmallerBatch):  # the layer starts again, so that its pictures count once
             vars(self).update(self.before)
-        elif event == "written":
+        elif isinstance(event, Written) and self.layer is not None:
             self.written += 1
             self.pictures_there += 1
-            self.flop_written += self.layer["flop_per_picture"]
-            self.flop_there += self.layer["flop_per_picture"]
-        self.show(event, values)
+            self.flop_written += self.layer.flop_per_picture
+            self.flop_there += self.layer.flop_per_picture
+        self.show(event)
 
-    def show(self, event: str, values: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Show it."""
-        if event == "note":
-            say(values["message"])
+        if isinstance(event, Note):
+            say(event.message)
 
     @property
     def left_s(self) -> float | None:
@@ -109,19 +112,19 @@ class Display:
     def title(self) -> str:
         """The layer at work."""
         place = f" ({self.layers_begun}/{self.layers})" if self.layers > 1 else ""
-        return f"{self.layer['model']} {self.layer['layer']}{place}"
+        return f"{self.layer.model} {self.layer.layer}{place}" if self.layer is not None else ""
 
 
 class JsonLines(Display):
     """One JSON object a line, for schedulers and scripts."""
 
-    def show(self, event: str, values: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         """Every event as it is; with "written" also how far the run is."""
-        line = {"event": event, "elapsed_s": round(time.perf_counter() - self.started, 3)} | values
-        if event == "written":
+        more: dict[str, Any] = {}
+        if isinstance(event, Written):
             left_s = None if self.left_s is None else round(self.left_s, 1)
-            line |= {"pictures_there": self.pictures_there, "pictures": self.pictures, "left_s": left_s}
-        print_json_line(line)
+            more = {"pictures_there": self.pictures_there, "pictures": self.pictures, "left_s": left_s}
+        print_json_line(event, elapsed_s=round(time.perf_counter() - self.started, 3), **more)
 
 
 class _Bar(Display):
@@ -129,10 +132,10 @@ class _Bar(Display):
         super().__init__()
         self.bar, self.task = bar, bar.add_task("", total=None, layer="", figures="")
 
-    def show(self, event: str, values: dict[str, Any]) -> None:
-        if event == "note":
-            self.bar.console.print(values["message"], markup=False, highlight=False)
-        elif event in ("layer", "written"):
+    def show(self, event: Event) -> None:
+        if isinstance(event, Note):
+            self.bar.console.print(event.message, markup=False, highlight=False)
+        elif isinstance(event, LayerStarted | Written):
             self.bar.update(
                 self.task, completed=self.flop_there, total=self.flop, layer=self.title, figures=self.figures
             )
@@ -143,20 +146,20 @@ class _Lines(Display):
         super().__init__()
         self.spoken = self.started
 
-    def show(self, event: str, values: dict[str, Any]) -> None:
+    def show(self, event: Event) -> None:
         now = time.perf_counter()
-        if event == "note":
-            say(values["message"])
-        elif event == "layer" and values["missing"]:
-            say(f"{self.title}: {values['missing']} pictures, compiling")
-        elif event == "written" and (now - self.spoken >= LINE_EVERY_S or self.pictures_there == self.pictures):
+        if isinstance(event, Note):
+            say(event.message)
+        elif isinstance(event, LayerStarted) and event.missing:
+            say(f"{self.title}: {event.missing} pictures, compiling")
+        elif isinstance(event, Written) and (now - self.spoken >= LINE_EVERY_S or self.pictures_there == self.pictures):
             say(f"{self.title}: {self.figures}")
             self.spoken = now
 
 
-def print_json_line(values: dict[str, Any]) -> None:
-    """One JSON object on a line of stderr."""
-    say(json.dumps(values, allow_nan=False))
+def print_json_line(event: Event, **more: Any) -> None:
+    """An event as one JSON object on a line of stderr, with more values."""
+    say(to_json({"event": event.name} | more | msgspec.to_builtins(event)))
 
 
 def say(text: str) -> None:

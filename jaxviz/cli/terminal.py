@@ -15,6 +15,7 @@ import typer
 
 from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
+from jaxviz.events import Ended, Logged
 
 RESEND_AFTER_S = 0.2  # enough for a busy machine to leave the callback: what arrives before that is lost too
 LEFT_OUT_SHOWN = 5
@@ -92,7 +93,7 @@ def show_log(*, verbose: bool, progress: str = "auto") -> None:
 
 class _JsonHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print_json_line({"event": "log", "level": record.levelname.lower(), "message": printable(self.format(record))})
+        print_json_line(Logged(record.levelname.lower(), printable(self.format(record))))
 
 
 def show_left_out(reasons: Sequence[str]) -> None:
@@ -106,7 +107,7 @@ def show_left_out(reasons: Sequence[str]) -> None:
 def fail(message: str, exit_code: int, *, progress: str = "auto") -> NoReturn:
     """End the command with one message on stderr."""
     if progress == "jsonl":
-        print_json_line({"event": "end", "exit_code": exit_code, "message": printable(message)})
+        print_json_line(Ended(exit_code, printable(message)))
     else:
         typer.echo(printable(message), err=True)
     raise typer.Exit(exit_code)

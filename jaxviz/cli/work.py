@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jaxviz.cli.progress import run_progress
-from jaxviz.cli.render_text import judged_summary, summary_text, total_text, totals
+from jaxviz.cli.render_text import summary_json, summary_text, total_text, totals
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, show_log
+from jaxviz.events import Ended, LayerDone
+from jaxviz.records import to_json
 from jaxviz.spelling import parse_shard
 
 if TYPE_CHECKING:
@@ -62,23 +63,18 @@ def work(
             done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto", one_jaxlib=strict)
         except RunInterruptedError as stop:
             fail(_interrupted(stop, tasks), 130, progress=progress)
-        display.report("end", {"exit_code": EXIT_STRICT if strict and _has_failed(done) else 0})
-    summaries = [summary | {"judged": _judged(summary)} for summary in done]
+        display.report(Ended(EXIT_STRICT if strict and _has_failed(done) else 0))
     if one:
-        typer.echo(json.dumps(summaries[0]) if as_json else summary_text(summaries[0]))
+        typer.echo(to_json(summary_json(done[0])) if as_json else summary_text(done[0]))
     else:
-        whole = totals(summaries)
-        typer.echo(json.dumps(whole | {"layers": summaries}) if as_json else total_text(summaries, whole))
+        whole = totals(done)
+        typer.echo(to_json(whole | {"layers": [*map(summary_json, done)]}) if as_json else total_text(done, whole))
     if strict and _has_failed(done):
         raise typer.Exit(EXIT_STRICT)
 
 
-def _has_failed(summaries: Sequence[dict[str, Any]]) -> bool:
-    return any(summary["counts"]["dead"] + summary["counts"]["nan"] for summary in summaries)
-
-
-def _judged(summary: dict[str, Any]) -> dict[str, Any] | None:
-    return judged_summary(summary["judged"]) if summary["judged"] else None
+def _has_failed(summaries: Sequence[LayerDone]) -> bool:
+    return any(summary.counts["dead"] + summary.counts["nan"] for summary in summaries)
 
 
 def _interrupted(stop: RunInterruptedError, tasks: Sequence[LayerTask]) -> str:

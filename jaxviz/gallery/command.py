@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxviz.config import OPTIONS, PRESETS, RenderConfig
+import msgspec
+
+from jaxviz.config import OPTIONS, PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError
 from jaxviz.models import HEAD_LAYERS, MODELS
-from jaxviz.recipe import Recipe
+from jaxviz.recipe import Recipe, Term
 
 OUT = "again"  # a folder of its own: in the first one the picture is there already, and nothing would be rendered
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-TERM = re.compile(r"(?:(?P<weight>-?[0-9][0-9.e+-]*) \* )?(?P<name>[a-z_]+)(?:\((?P<values>[^()]*)\))?")
 CLASSES = {  # an objective's name in a recipe -> its class
     "channel": "Channel",
     "neuron": "Neuron",
@@ -37,15 +38,6 @@ class Again:
     text: str
     language: Literal["shell", "python"]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Term:
-    """One term of an objective as a recipe describes it: `0.5 * neuron(y=3, x=4)`."""
-
-    weight: float
-    name: str
-    values: dict[str, str]
 
 
 Maker = Callable[[int, int], Again | None]
@@ -67,11 +59,11 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     """`render_again` for many pictures of one recipe: a function of filter and replica."""
     try:
         preset, changed = _nearest_preset(recipe.config)
-        terms = _terms(recipe.objective)
-    except (ConfigError, TypeError, ValueError):
+    except ConfigError:
         return _unknown
+    terms = recipe.objective if all(term["name"] in CLASSES for term in recipe.objective) else None
     known = recipe.model in MODELS
-    options = _objective_options(terms, recipe.config["activation_border"])
+    options = _objective_options(terms, recipe.config.activation_border)
     reasons = _reasons(recipe, changed, options, known=known)
     name = label if label is not None and LABEL.fullmatch(label) else preset
     notes = _notes(recipe, terms)
@@ -111,26 +103,23 @@ def _reasons(recipe: Recipe, changed: dict[str, Any], options: list[str] | None,
         f"{field.replace('_', ' ')}, here {value!r}" for field, value in changed.items() if field not in OPTIONS
     ]
     if options is None:
-        reasons.append(f"the objective {recipe.objective}")
+        reasons.append(f"the objective {recipe.objective_text}")
     return reasons
 
 
-def _nearest_preset(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _nearest_preset(config: RecordedConfig) -> tuple[str, dict[str, Any]]:
     """The preset that leaves the fewest options to give, and what differs from it.
 
     Raises:
-        ConfigError, TypeError: these are no numbers of a `RenderConfig`.
+        ConfigError: a value that this version does not know.
     """
-    if RenderConfig.from_preset("keras", **config).numbers() != config:
-        raise ConfigError("a recipe of another version of jaxviz; render with the version that it names")
-    best: tuple[str, dict[str, Any]] | None = None
+    values = msgspec.to_builtins(config)
+    RenderConfig(**values)
+    found = []
     for preset in PRESETS:
         numbers = RenderConfig.from_preset(preset).numbers()
-        changed = {name: value for name, value in config.items() if numbers[name] != value}
-        if best is None or _effort(changed) < _effort(best[1]):
-            best = (preset, changed)
-    assert best is not None
-    return best
+        found.append((preset, {name: value for name, value in values.items() if getattr(numbers, name) != value}))
+    return min(found, key=lambda one: _effort(one[1]))
 
 
 def _effort(changed: dict[str, Any]) -> tuple[int, int]:
@@ -147,48 +136,32 @@ def _option_value(field: str, value: Any) -> str:
     return str(value)
 
 
-def _terms(objective: str) -> list[_Term] | None:
-    """The terms of an objective's description; None where it is none of jaxviz's own."""
-    first, *rest = re.split(r" ([+-]) ", objective)
-    found = []
-    for sign, text in [("+", first), *zip(rest[::2], rest[1::2], strict=True)]:
-        match = TERM.fullmatch(text)
-        if match is None or match["name"] not in CLASSES:
-            return None
-        values = dict(value.split("=", 1) for value in match["values"].split(", ")) if match["values"] else {}
-        weight = float(match["weight"] or 1.0)
-        found.append(_Term(-weight if sign == "-" else weight, match["name"], values))
-    return found
-
-
-def _objective_options(terms: list[_Term] | None, border: int) -> list[str] | None:
+def _objective_options(terms: Sequence[Term] | None, border: int) -> list[str] | None:
     """The options for an objective; None where there are none for it."""
-    coupling = [term for term in terms or [] if term.name == "diversity"]
-    others = [term for term in terms or [] if term.name != "diversity"]
-    if len(others) != 1 or len(coupling) > 1 or abs(others[0].weight) != 1:
+    coupling = [term for term in terms or () if term["name"] == "diversity"]
+    others = [term for term in terms or () if term["name"] != "diversity"]
+    if len(others) != 1 or len(coupling) > 1 or abs(others[0]["weight"]) != 1:
         return None
     (term,) = others
-    if border != int(term.values.get("border", 0)):  # --activation-border is for channel, and both agree there
+    if border != term.get("border", 0):  # --activation-border is for channel, and both agree there
         return None
-    text = term.name
-    if term.name == "neuron" and term.values:
-        if set(term.values) != {"y", "x"}:
-            return None
-        text += f":{term.values['y']},{term.values['x']}"
-    if "cossim_power" in term.values:
-        text += f":{term.values['cossim_power']}"
+    text = term["name"]
+    if ("y" in term) != ("x" in term):
+        return None
+    if "y" in term:
+        text += f":{term['y']},{term['x']}"
+    if "cossim_power" in term:
+        text += f":{term['cossim_power']}"
     options = [] if text == "channel" else ["--objective", text]
-    options += ["--vectors", "vectors.npy"] if term.name == "direction" else []
-    options += ["--negative"] if term.weight < 0 else []
-    return options + (["--diversity", str(coupling[0].weight)] if coupling else [])
+    options += ["--vectors", "vectors.npy"] if term["name"] == "direction" else []
+    options += ["--negative"] if term["weight"] < 0 else []
+    return options + (["--diversity", str(coupling[0]["weight"])] if coupling else [])
 
 
-def _notes(recipe: Recipe, terms: list[_Term] | None) -> tuple[str, ...]:
+def _notes(recipe: Recipe, terms: Sequence[Term] | None) -> tuple[str, ...]:
     """What the text rests on and does not hold."""
-    notes = []
-    for term in terms or []:
-        if term.name == "direction":
-            notes.append(f"vectors.npy is the file of vectors, {term.values.get('vectors', 'unknown')}.")
+    hashes = [term["vectors_sha256"] for term in terms or () if "vectors_sha256" in term]
+    notes = [f"vectors.npy is the file of vectors; they have sha256 {sha256}." for sha256 in hashes]
     if recipe.initial_images_sha256 is not None:
         notes.append(
             f"The starting images of the whole call have sha256 {recipe.initial_images_sha256}; give them, and the "
@@ -210,7 +183,7 @@ class _Call:
     replicas: int
     preset: str
     changed: dict[str, Any]
-    terms: list[_Term] | None
+    terms: Sequence[Term] | None
     name: str
     known: bool
     head: bool
@@ -220,18 +193,19 @@ def _python(call: _Call) -> str:
     """The same as Python; names in it are literals, whatever characters they have."""
     recipe, terms = call.recipe, call.terms
     lines = ["import jaxviz"]
-    if any(term.name == "direction" for term in terms or []):
+    if any(term["name"] == "direction" for term in terms or ()):
         lines.insert(0, "import numpy as np")
     if terms is not None:
-        lines.append(f"from jaxviz.objectives import {', '.join(sorted({CLASSES[term.name] for term in terms}))}")
+        classes = sorted({CLASSES[term["name"]] for term in terms})
+        lines.append(f"from jaxviz.objectives import {', '.join(classes)}")
     lines.append("")
     if call.known:
         lines.append(f"model = jaxviz.load_model({recipe.model!r}{', head=True' if call.head else ''})")
     else:
         lines.append(f"model = ...  # your own network, {recipe.model!r}, as jaxviz.Model.from_callable wrapped it")
-    values = "".join(f", {field}={_literal(value)}" for field, value in call.changed.items())
+    values = "".join(f", {field}={value!r}" for field, value in call.changed.items())
     lines.append(f"config = jaxviz.RenderConfig.from_preset({call.preset!r}{values}, batch_size={recipe.batch_size})")
-    made = "...  # your own: " + repr(recipe.objective) if terms is None else _python_objective(terms)
+    made = "...  # your own: " + repr(recipe.objective_text) if terms is None else _python_objective(terms)
     lines.append(f"objective = {made}")
     if recipe.initial_images_sha256 is not None:
         lines.append("images = ...  # your starting images")
@@ -242,19 +216,14 @@ def _python(call: _Call) -> str:
     return "\n".join(lines)
 
 
-def _literal(value: Any) -> str:
-    if not isinstance(value, list):
-        return repr(value)
-    return repr(tuple(tuple(part) if isinstance(part, list) else part for part in value))
-
-
-def _python_objective(terms: list[_Term]) -> str:
+def _python_objective(terms: Sequence[Term]) -> str:
     """Terms as an expression of jaxviz.objectives."""
     text = ""
     for term in terms:
-        values = {name: value for name, value in term.values.items() if name != "vectors"}
-        given = ["np.load('vectors.npy')"] if term.name == "direction" else []
-        made = f"{CLASSES[term.name]}({', '.join([*given, *(f'{name}={value}' for name, value in values.items())])})"
-        sign = (" - " if term.weight < 0 else " + ") if text else ("-" if term.weight < 0 else "")
-        text += sign + ("" if abs(term.weight) == 1 else f"{abs(term.weight)!r} * ") + made
+        own = ("weight", "name", "vectors_sha256")
+        given = ["np.load('vectors.npy')"] if term["name"] == "direction" else []
+        given += [f"{name}={value!r}" for name, value in term.items() if name not in own]
+        weight = abs(term["weight"])
+        sign = (" - " if term["weight"] < 0 else " + ") if text else ("-" if term["weight"] < 0 else "")
+        text += f"{sign}{'' if weight == 1 else f'{weight!r} * '}{CLASSES[term['name']]}({', '.join(given)})"
     return text

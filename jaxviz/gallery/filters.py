@@ -95,9 +95,7 @@ def _facts(layer: LayerView, view: TileView, place: int | None) -> Iterator[Fact
 def _recipe(layer: LayerView) -> list[tuple[str, str]]:
     """All values of the recipe, then how the pictures were made, as far as layer.json says it."""
     pictures = layer.pictures
-    values = pictures.recipe.to_json()
-    config = values.pop("config")
-    found = [(_spaced(name), _text(value)) for name, value in {**values, **config}.items() if value is not None]
+    found = [(_spaced(name), _text(value)) for name, value in pictures.recipe.flat().items() if value is not None]
     found += [("device", pictures.device or "not recorded")]
     found += [(name, version) for name, version in pictures.versions.items()]
     found += [(_spaced(name), _text(value)) for name, value in pictures.timings.items() if value is not None]

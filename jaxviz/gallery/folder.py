@@ -6,15 +6,26 @@ making was interrupted still knows what is its own. A file that is there already
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from msgspec import Struct
 
 from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, write_atomically
+from jaxviz.records import from_json, to_json
 
 SCHEMA = 1
+MADE_BY = "jaxviz gallery"
+
+
+class Manifest(Struct, frozen=True):
+    """gallery.json: the files of the site."""
+
+    schema: int
+    made_by: str
+    files: tuple[str, ...]
 
 
 @dataclass
@@ -93,8 +104,7 @@ class SiteFolder:
         self._write_manifest(frozenset(self.written))
 
     def _write_manifest(self, files: frozenset[str] | set[str]) -> None:
-        content = {"schema": SCHEMA, "made_by": "jaxviz gallery", "files": sorted(files)}
-        self_made = json.dumps(content, indent=0).encode() + b"\n"
+        self_made = to_json(Manifest(SCHEMA, MADE_BY, tuple(sorted(files))), indent=0).encode() + b"\n"
         manifest = self.path / SITE
         if not manifest.is_file() or manifest.read_bytes() != self_made:
             write_atomically(manifest, self_made)
@@ -103,13 +113,12 @@ class SiteFolder:
 def _read_manifest(file: Path) -> frozenset[str] | None:
     """The files of the site; None where there is no site. Names that lead elsewhere are not believed."""
     try:
-        content = json.loads(file.read_bytes())
-        if content["schema"] != SCHEMA or content["made_by"] != "jaxviz gallery":
-            return None
-        names = [str(name) for name in content["files"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        found = from_json(file.read_bytes(), Manifest)
+    except (OSError, ValueError):
         return None
-    paths = {name: PurePosixPath(name) for name in names}
+    if (found.schema, found.made_by) != (SCHEMA, MADE_BY):
+        return None
+    paths = {name: PurePosixPath(name) for name in found.files}
     return frozenset(
         name for name, path in paths.items() if path.parts and not path.is_absolute() and ".." not in path.parts
     )

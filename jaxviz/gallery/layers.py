@@ -130,7 +130,7 @@ class LayerView:
     @property
     def label(self) -> str:
         """Its label, and its objective where that is not the mean of a filter."""
-        objective = self.pictures.recipe.objective
+        objective = self.pictures.recipe.objective_text
         return self.pictures.label + ("" if objective == "channel" else f" · {objective}")
 
     @property
@@ -226,7 +226,7 @@ def comparison(layer: LayerView) -> dict[str, Any]:
         "model": layer.model,
         "about": layer.about,
         "label": layer.label,
-        "settings": {"objective": layer.pictures.recipe.objective} | layer.pictures.recipe.config,
+        "settings": layer.pictures.recipe.settings(),
         "url": layer.url,
         "sheets": {str(at): vars(layer.sheets[at]) for at in used},
         "ratio": layer.ratio,

@@ -165,7 +165,7 @@ class _Site:
             pictures=pictures,
             folder=folder,
             mark=mark,
-            about=wording.about(pictures.model, pictures.layer),
+            about=wording.about(pictures.network),
             tiles=tile_views(pictures, found.measures, found.places),
             sheets=tuple(Sheet(sheet_name(at), *size) for at, (_, *size) in enumerate(found.sheets)),
             rows=layer_rows(pictures, found.measures),

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from msgspec import Struct
 from PIL import Image, __version__
 
 from jaxviz.catalogue import LayerPictures
 from jaxviz.errors import StorageError
 from jaxviz.measures import PictureMeasures, measure_picture
+from jaxviz.records import from_json, to_json
 from jaxviz.sprites import Sheet, sheets
 
 TILE_PX = 112  # the longer side of a thumbnail
@@ -53,33 +53,34 @@ class Thumbnails:
 
     def to_json(self, digest: str) -> bytes:
         """All but the sheets themselves, with `digest`, which says of which pictures."""
-        values = {
-            "digest": digest,
-            "sheets": [[_sha256(content), *size] for content, *size in self.sheets],
-            "strip": [_sha256(self.strip[0]), *self.strip[1:]],
-            "places": self.places,
-            "measures": [None if one is None else asdict(one) for one in self.measures],
-            "ratio": self.ratio,
-        }
-        return json.dumps(values).encode() + b"\n"
+        sheets = tuple((_sha256(content), columns, rows) for content, columns, rows in self.sheets)
+        strip = (_sha256(self.strip[0]), *self.strip[1:])
+        return to_json(Description(digest, sheets, strip, self.places, self.measures, self.ratio)).encode() + b"\n"
+
+
+class Description(Struct, frozen=True):
+    """measured.json: `Thumbnails` with the SHA-256 of each file for its content; `digest` says of which pictures."""
+
+    digest: str
+    sheets: tuple[tuple[str, int, int], ...]
+    strip: tuple[str, int, int, int]
+    places: tuple[tuple[int, float, float], ...]
+    measures: tuple[PictureMeasures | None, ...]
+    ratio: float
 
 
 def read_thumbnails(description: bytes, digest: str, read: Callable[[str], bytes]) -> Thumbnails | None:
     """What `to_json` described, with its files as `read` gives them; None where it is of other pictures, or damaged."""
     try:
-        values: dict[str, Any] = json.loads(description)
-        if values["digest"] != digest:
+        found = from_json(description, Description)
+        if found.digest != digest:
             return None
-        sheets_there = [(read(sheet_name(at)), *sheet[1:]) for at, sheet in enumerate(values["sheets"])]
-        strip = (read(STRIP), *values["strip"][1:])
-        hashes = [sheet[0] for sheet in values["sheets"]] + [values["strip"][0]]
-        if [_sha256(content) for content, *_ in (*sheets_there, strip)] != hashes:
-            return None
-        measures = [None if one is None else PictureMeasures(**one) for one in values["measures"]]
-        places = [(sheet, x, y) for sheet, x, y in values["places"]]
-        return Thumbnails(tuple(sheets_there), tuple(places), tuple(measures), values["ratio"], strip)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError):
+        sheets = tuple((read(sheet_name(at)), across, down) for at, (_, across, down) in enumerate(found.sheets))
+        strip = (read(STRIP), *found.strip[1:])
+    except (OSError, ValueError):
         return None
+    made = Thumbnails(sheets, found.places, found.measures, found.ratio, strip)
+    return made if made.to_json(digest) == description else None  # the files are those that were described
 
 
 def digest_of(pictures: LayerPictures) -> str:

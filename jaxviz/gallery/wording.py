@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jaxviz.comparison import layer_facts
+from jaxviz.layer_record import LayerFacts
 
 LONGEST_NAME = 120  # of a folder, after encoding; file systems take 255 bytes
 
@@ -59,9 +59,8 @@ def address(path: str | Path) -> str:
     return quote(os.fsencode(path).replace(os.sep.encode(), b"/"), safe="/")
 
 
-def about(model: str, layer: str) -> str:
-    """What the layer is: "conv · 240 channels · sees 99 px"; empty for a network that jaxviz does not know."""
-    facts = layer_facts(model, layer)
+def about(facts: LayerFacts | None) -> str:
+    """What the layer is: "conv · 240 channels · sees 99 px"; empty where that was not recorded."""
     if facts is None:
         return ""
     seen = "sees the whole image" if facts.receptive_field is None else f"sees {facts.receptive_field} px"

@@ -172,7 +172,8 @@ class _Flattener:
 
         def read(variable: Any) -> Operand:
             if isinstance(variable, core.Literal):
-                return Literal(variable.val, np.shape(variable.val), variable.aval.dtype)
+                aval: Any = variable.aval
+                return Literal(variable.val, np.shape(variable.val), aval.dtype)
             return environment[variable]
 
         for equation in jaxpr.eqns:

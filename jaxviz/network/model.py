@@ -147,7 +147,7 @@ class Model:
 
             def forward(weights: Any, images: Any) -> Any:
                 copy = nnx.merge(definition, weights)
-                copy.eval()  # type: ignore[no-untyped-call]
+                copy.eval()
                 return copy(images, **more)
 
             return cls.from_callable(forward, state, preprocess, **options)
