@@ -20,13 +20,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from jaxviz import ascent
+from jaxviz import ascent, loading
 from jaxviz.contents import first_saved, inspect, other_jaxlib
 from jaxviz.early_checks import check_tasks
 from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
 from jaxviz.events import Compiled, LayerDone, LayerStarted, Note, Rendered, Report, SmallerBatch, Started, Written
 from jaxviz.judged import PlanJudge
-from jaxviz.loading import load_model
 from jaxviz.locks import FolderLock, Shard, locked
 from jaxviz.network.model import Model
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
@@ -165,7 +164,7 @@ def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[Weigh
         if request.given is not None:
             return request.given
         head = key in with_head
-        return load_model(request.model, weights=request.weights, head=head, progress=download_bar)
+        return loading.load_model(request.model, weights=request.weights, head=head, progress=download_bar)
 
     return {key: load(key, request) for key, request in requests.items()}
 

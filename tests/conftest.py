@@ -71,7 +71,7 @@ def toy_model() -> Model:
     layers = {name: {"kernel": kernel, "bias": np.zeros(kernel.shape[-1])} for name, kernel in kernels.items()}
     weights = {"params": jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), layers)}
     return Model.from_callable(
-        toy_forward, weights, ["conv_a", "relu_b", "conv_c"], lambda rgb: rgb / 127.5 - 1.0, name="toy"
+        toy_forward, weights, lambda rgb: rgb / 127.5 - 1.0, layers=["conv_a", "relu_b", "conv_c"], name="toy"
     )
 
 
@@ -83,12 +83,10 @@ def small() -> RenderConfig:
 
 def random_model(name: str, *, head: bool = False, seed: int = 0) -> Model:
     """A registered model with random weights."""
-    from jaxviz.models.layers import GraphForward
     from jaxviz.models.random_weights import random_weights
 
     known = architecture(name, head=head)
-    weights = jax.tree.map(jnp.asarray, random_weights(known.graph, seed))
-    return Model(name, known.graph.targets, weights, GraphForward(known.graph), known.preprocess)
+    return known.with_weights(jax.tree.map(jnp.asarray, random_weights(known, seed)))
 
 
 @pytest.fixture(scope="session")

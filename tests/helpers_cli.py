@@ -13,15 +13,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from typer.testing import CliRunner
 
+import jaxviz.loading
 import jaxviz.models
 from jaxviz.cli import app
 from jaxviz.files import TEMPORARY_PREFIX
-from jaxviz.models.graph import Graph, GraphBuilder
-from jaxviz.models.layers import GraphForward
-from jaxviz.models.model import Model
+from jaxviz.models import Entry
 from jaxviz.models.random_weights import random_weights
+from jaxviz.network.model import Model
 
 ESCAPE = "\x1b"
 # A render in a process of its own: real weights, cheap to compile.
@@ -93,26 +95,34 @@ def left_overs(folder: Path) -> list[str]:
 def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
     """Registers the model `tiny`: `first_conv`, `odd_conv` (one dead, one nan filter), `wide_conv` (100 filters)."""
     family = types.ModuleType("jaxviz.models.tiny_family")
-    family.build = _tiny_graph  # type: ignore[attr-defined]
+    family.Tiny = Tiny  # type: ignore[attr-defined]
     family.preprocess = _tiny_preprocess  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, family.__name__, family)
-    monkeypatch.setitem(jaxviz.models.FAMILIES, TINY, "tiny_family")
+    monkeypatch.setitem(jaxviz.models.MODELS, TINY, Entry("tiny_family", "Tiny", parameters=872, layers=3))
     model = _tiny_model()
-    load_published = jaxviz.models.load_model
+    load_published = jaxviz.loading.load_model
 
     def load(name: str, **options: object) -> Model:
         return model if name == TINY else load_published(name, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(jaxviz.models, "load_model", load)
+    monkeypatch.setattr(jaxviz.loading, "load_model", load)
     return model
 
 
-def _tiny_graph(name: str, *, head: bool) -> Graph:
-    net = GraphBuilder()
-    for layer in ("first_conv", "odd_conv"):
-        net.conv("input_layer", layer, channels=TINY_CHANNELS, kernel=3, stride=2, padding="SAME", bias=True)
-    net.conv("input_layer", "wide_conv", channels=100, stride=4)
-    return net.graph()
+class Tiny(nnx.Module):
+    """Three convolutions of the image."""
+
+    def __init__(self, *, kernel_init: Any, rngs: nnx.Rngs, head: bool = False) -> None:  # noqa: ARG002
+        for layer in ("first_conv", "odd_conv"):
+            conv = nnx.Conv(3, TINY_CHANNELS, (3, 3), strides=2, kernel_init=kernel_init, rngs=rngs)
+            setattr(self, layer, conv)
+        self.wide_conv = nnx.Conv(3, 100, (1, 1), strides=4, use_bias=False, kernel_init=kernel_init, rngs=rngs)
+
+    def __call__(self, images: jax.Array, *, logits: bool = False) -> jax.Array:  # noqa: ARG002
+        """The widest one's."""
+        for layer in ("first_conv", "odd_conv", "wide_conv"):
+            x = checkpoint_name(getattr(self, layer)(images), layer)
+        return x
 
 
 def _tiny_preprocess(rgb: Any) -> Any:
@@ -120,11 +130,12 @@ def _tiny_preprocess(rgb: Any) -> Any:
 
 
 def _tiny_model() -> Model:
-    graph = _tiny_graph(TINY, head=False)
-    weights = random_weights(graph)
+    jaxviz.models.architecture.cache_clear()  # of another test's class
+    known = jaxviz.models.architecture(TINY)
+    weights = random_weights(known)
     weights["odd_conv"]["kernel"][..., DEAD_FILTER] = 0
     weights["odd_conv"]["bias"][NAN_FILTER] = float("nan")
-    return Model(TINY, graph.targets, jax.tree.map(jnp.asarray, weights), GraphForward(graph), _tiny_preprocess)
+    return known.with_weights(jax.tree.map(jnp.asarray, weights))
 
 
 RENDER_TINY = ("render", TINY, "first_conv", *QUICK)

@@ -54,7 +54,7 @@ class Counted:
 def network(forward=channels_times_weights, gain=(1.0, 1.0, 1.0), preprocess=None) -> Model:
     """A network of one layer: filter k is channel k of the RGB image / 10, times a gain."""
     weights = {"gain": jnp.array(gain)}
-    return Model.from_callable(forward, weights, ["colours", "again"], preprocess or Counted())
+    return Model.from_callable(forward, weights, preprocess or Counted(), layers=["colours", "again"])
 
 
 def coloured(*colours: tuple[int, int, int], size: int = 4) -> np.ndarray:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from helpers_networks import conv, dead_under, network
+from helpers_networks import classifier as any_classifier
+
 from jaxviz import Model, RenderConfig
-from jaxviz.models.graph import GraphBuilder
-from jaxviz.models.layers import GraphForward
-from jaxviz.models.random_weights import random_weights
 
 SMALL = {"image_size": 48, "crop": 0}
 
@@ -25,39 +25,28 @@ def small_preset(preset: str, **overrides: object) -> RenderConfig:
 
 def dead_under_relu() -> Model:
     """A convolution and a ReLU; filter 0 has a bias so low that its map is 0 for all starting noise."""
-    net = GraphBuilder()
-    x = net.conv("input_layer", "conv", channels=2, kernel=3, bias=True)
-    net.relu(x, "relu")
-    graph = net.graph()
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 2))
-    weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5])}}
-    return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+    return dead_under(jax.nn.relu, bias=(-1.5, 0.5))
 
 
 def dead_branch() -> Model:
     """The sum of two convolutions after their ReLUs, all dead at the start but one, for filter 0."""
-    net = GraphBuilder()
-    branches = [
-        net.relu(net.conv("input_layer", f"{name}_conv", channels=2, kernel=3, bias=True), name)
-        for name in ("left", "right")
-    ]
-    net.add(*branches, "sum")
-    graph = net.graph()
     keys = jax.random.split(jax.random.key(0))
-    kernels = {name: jax.random.normal(key, (3, 3, 3, 2)) for name, key in zip(("left", "right"), keys, strict=True)}
-    biases = {"left": jnp.array([0.5, -3.0]), "right": jnp.array([-3.0, -3.0])}
-    weights = {f"{name}_conv": {"kernel": kernel, "bias": biases[name]} for name, kernel in kernels.items()}
-    return Model("branches", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+    biases = {"left": jnp.array([0.5, -3.0], jnp.float32), "right": jnp.array([-3.0, -3.0], jnp.float32)}
+    weights = {
+        name: {"kernel": jax.random.normal(key, (3, 3, 3, 2), jnp.float32), "bias": biases[name]}
+        for name, key in zip(("left", "right"), keys, strict=True)
+    }
+
+    def forward(weights: dict, images: jax.Array) -> dict[str, jax.Array]:
+        found = {name: jax.nn.relu(conv(images, weights[name])) for name in ("left", "right")}
+        return found | {"sum": found["left"] + found["right"]}
+
+    return network("branches", forward, weights)
 
 
 def classifier() -> Model:
     """A convolution, a ReLU, a pool and four classes."""
-    net = GraphBuilder()
-    x = net.relu(net.conv("input_layer", "conv", channels=5, kernel=3, stride=2), "relu")
-    net.dense_softmax(net.global_avg_pool(x, "avg_pool"), "predictions", channels=4)
-    graph = net.graph()
-    weights = jax.tree.map(jnp.asarray, random_weights(graph))
-    return Model("classifier", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+    return any_classifier()
 
 
 def dead_at_first() -> Model:
@@ -68,4 +57,4 @@ def dead_at_first() -> Model:
         bright = images.mean(axis=(1, 2, 3), keepdims=True) > weights
         return jnp.where(bright, red, jax.lax.stop_gradient(red))
 
-    return Model.from_callable(late, jnp.float32(0), ["late"], lambda rgb: rgb)
+    return Model.from_callable(late, jnp.float32(0), lambda rgb: rgb, layers=["late"])

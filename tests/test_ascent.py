@@ -25,7 +25,7 @@ def planes(weights, images, layer):
 
 @pytest.fixture
 def three_fates() -> Model:
-    return Model.from_callable(planes, {"limit": jnp.float32(0.5)}, ["planes"], lambda rgb: rgb, name="fates")
+    return Model.from_callable(planes, {"limit": jnp.float32(0.5)}, lambda rgb: rgb, layers=["planes"], name="fates")
 
 
 def test_score_rises(toy_model, small):
@@ -83,7 +83,7 @@ def test_a_filter_with_one_gradient_is_not_dead(small):
         red = images[..., :1]
         return jnp.where(red.mean() > 0.01, red, jax.lax.stop_gradient(red)) + 0 * weights
 
-    model = Model.from_callable(late, jnp.float32(0), ["late"], lambda rgb: rgb)
+    model = Model.from_callable(late, jnp.float32(0), lambda rgb: rgb, layers=["late"])
     bright = np.full((1, 64, 64, 3), 0.02, np.float32)
     dark = np.full((1, 64, 64, 3), 0.0, np.float32)
     assert render_layer(model, "late", [0], small, initial_images=bright).status == ("ok",)

@@ -11,7 +11,7 @@ import pytest
 from helpers_tiers import thinned
 from jax import lax
 
-from jaxviz.models.convolution import cpu, plain, rounded
+from jaxviz.network.rules import cpu, plain
 
 # Sums of at most 7 * 7 * 5 float32 products in another order.
 RELATIVE_TOLERANCE = 1e-5

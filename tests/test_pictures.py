@@ -60,8 +60,8 @@ def mean() -> Model:
     return Model.from_callable(
         lambda weights, images, layer: jnp.repeat(images.mean(axis=-1, keepdims=True), 2, axis=-1) + 0 * weights,
         jnp.float32(0),
-        ["mean"],
         lambda rgb: rgb / 127.5 - 1,
+        layers=["mean"],
     )
 
 
@@ -199,7 +199,7 @@ def test_attempts_are_bounded_and_end_in_a_labelled_tile():
     def never(weights, images, layer):
         return jax.nn.relu(images[..., :1] - 1e9) + 0 * weights
 
-    model = Model.from_callable(never, jnp.float32(0), ["never"], lambda rgb: rgb)
+    model = Model.from_callable(never, jnp.float32(0), lambda rgb: rgb, layers=["never"])
     config = RenderConfig.keras(image_size=16, crop=0, steps=2, attempts=3)
     (item,) = render_layer(model, "never", [0], config).items
     assert (item.status, item.attempt) == ("dead", 2)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxviz.models import redirect
+from jaxviz.network.rules import redirect
 from jaxviz.models.graph import GraphBuilder
 from jaxviz.models.layers import GraphForward
 from jaxviz.models.random_weights import random_weights

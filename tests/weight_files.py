@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from jaxviz.models import architecture
+from jaxviz.models import weight_shapes
 
 Weights = dict[str, dict[str, np.ndarray]]
 
@@ -30,7 +30,7 @@ KERAS_FORMATS = {
 def random_weights(model_name: str, *, head: bool, seed: int = 0) -> Weights:
     """Distinct finite values for every weight of a model; those without head are the first of those with it."""
     rng = np.random.default_rng(seed)
-    shapes = architecture(model_name, head=head).graph.weight_shapes()
+    shapes = weight_shapes(model_name, head=head)
     return {
         layer: {name: rng.random(shape, np.float32) + np.float32(0.5) for name, shape in parameters.items()}
         for layer, parameters in shapes.items()
