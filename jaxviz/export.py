@@ -91,7 +91,9 @@ def matching_layers(catalogue: Catalogue, globs: Sequence[str] | None) -> tuple[
         if not any(fnmatchcase(layer.layer, pattern) for layer in catalogue.layers):
             names = dict.fromkeys(layer.layer for layer in catalogue.layers)
             raise UnknownLayerError(
-                f"--layers {pattern!r} matches no layer in DIR {catalogue.folder}; {nearest(pattern, names)}"
+                f"`layers` {pattern!r} matches no layer in DIR {catalogue.folder}; {nearest(pattern, names)}",
+                argument="layers",
+                value=pattern,
             )
     return tuple(layer for layer in catalogue.layers if any(fnmatchcase(layer.layer, pattern) for pattern in patterns))
 
@@ -104,9 +106,7 @@ def _check_absent(files: Sequence[Path]) -> None:
     there = [file for file in files if file.exists()]
     if there:
         more = f", and {len(there) - 1} more of the files to write" if len(there) > 1 else ""
-        raise OutputFolderError(
-            f"{there[0]} exists{more}; replace with --overwrite, or write elsewhere with --out FOLDER"
-        )
+        raise OutputFolderError(f"{there[0]} exists{more}; replace with `overwrite`, or write elsewhere with `out`")
 
 
 def _write_npz(layer: LayerPictures, folder: Path) -> Path:

@@ -203,7 +203,7 @@ def _forward_for(model: Model, layer: str, objective: Objective) -> Forward:
     kind = own.graph.by_name[layer].kind
     if kind != "dense_softmax":
         raise ConfigError(
-            f"objective (--objective) {objective.describe()!r} is for a layer of class probabilities; {layer!r} of "
+            f"`objective` {objective.describe()!r} is for a layer of class probabilities; {layer!r} of "
             f"{model.name} is a {kind}. Render 'predictions', with load_model(..., head=True) in Python"
         )
     forward: Forward = own.before_softmax()
@@ -245,7 +245,7 @@ def _whole_units(images: int, together: int, *, automatic: bool) -> int:
         return max(images // together, 1) * together
     if images % together:
         raise ConfigError(
-            f"batch_size (--batch-size) {images} does not hold whole groups of {together} replicas, which diversity "
+            f"`batch_size` {images} does not hold whole groups of {together} replicas, which diversity "
             f"couples; give a multiple of {together}"
         )
     return images

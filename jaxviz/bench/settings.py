@@ -50,7 +50,7 @@ def checked_settings(
     for dtype in dtypes:
         RenderConfig.keras(image_size=size, crop=0, steps=steps, seed=seed, dtype=dtype)
     if not 1 <= repeats <= MOST_REPEATS:
-        raise ConfigError(f"repeats (--repeats) {repeats} is not a whole number from 1 to {MOST_REPEATS}")
+        raise ConfigError(argument="repeats", value=repeats, allowed=f"a whole number from 1 to {MOST_REPEATS}")
     chosen = default_layers(graph, quick=quick) if layers is None else matching_layers(model, graph, layers)
     check_sizes(graph, chosen, size)
     return Settings(
@@ -83,8 +83,10 @@ def matching_layers(model: str, graph: Graph, patterns: Sequence[str]) -> tuple[
         found = fnmatch.filter(graph.targets, pattern)
         if not found:
             raise UnknownLayerError(
-                f"--layers {pattern!r} fits no layer of {model}; {nearest(pattern, graph.targets)}. "
-                f"See: jaxviz layers {model}"
+                f"`layers` {pattern!r} fits no layer of {model}; {nearest(pattern, graph.targets)}",
+                argument="layers",
+                value=pattern,
+                try_next=f"See: jaxviz layers {model}",
             )
         chosen.update(dict.fromkeys(found))
     return tuple(chosen)
@@ -104,7 +106,7 @@ def command_of(settings: Settings) -> str:
 
 def _checked_batch_sizes(sizes: Sequence[Any] | str) -> tuple[int, ...]:
     if isinstance(sizes, str) or not sizes or "auto" in sizes:
-        raise ConfigError(f"batch_size (--batch-size) {sizes!r} is neither 'auto' nor numbers, such as 1,4,16")
+        raise ConfigError("is neither 'auto' nor numbers, such as 1,4,16", argument="batch_size", value=sizes)
     for size in sizes:
         RenderConfig.keras(batch_size=size)
     return tuple(sorted(set(sizes)))
@@ -116,6 +118,7 @@ def check_sizes(graph: Graph, layers: Sequence[str], size: tuple[int, int]) -> N
     for layer in layers:
         if 0 in maps[layer]:
             raise ConfigError(
-                f"image_size (--size) {size[0]}x{size[1]} leaves an empty activation {maps[layer]} at layer {layer!r}; "
-                "give a larger --size"
+                f"`image_size` {size[0]}x{size[1]} leaves an empty activation {maps[layer]} at layer {layer!r}",
+                argument="image_size",
+                try_next="give a larger `image_size`",
             )

@@ -74,7 +74,8 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
     """List a model's layers: name, kind, channels, output size at --size, receptive field in pixels."""
     with reported_errors():
         graph = registry.architecture(model, head=True).graph
-        height, width = parse_size(size) if size is not None else RenderConfig.keras().size
+        chosen = {} if size is None else {"image_size": parse_size(size), "crop": 0}
+        height, width = RenderConfig.keras(**chosen).size
         sizes, fields = graph.output_sizes(height, width), graph.receptive_fields()
         rows = [
             {

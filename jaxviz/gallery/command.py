@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jaxviz import models as registry
-from jaxviz.config import OPTIONS, PRESETS, RenderConfig
+from jaxviz.config import PRESETS, RenderConfig
 from jaxviz.errors import ConfigError, UnknownModelError
+from jaxviz.options import BY_NAME
 from jaxviz.recipe import Recipe
 
 OUT = "again"  # a folder of its own: in the first one the picture is there already, and nothing would be rendered
@@ -75,7 +76,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     except UnknownModelError:
         targets = []
     options = _objective_options(terms, recipe.config["activation_border"])
-    reasons = _reasons(recipe, changed, targets, options)
+    reasons = _reasons(recipe, targets, options)
     name = label if label is not None and LABEL.fullmatch(label) else preset
     notes = _notes(recipe, terms)
 
@@ -89,7 +90,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     def in_shell(filter_index: int, replica: int) -> Again:
         words = ["jaxviz", "render", recipe.model, recipe.layer, "--filters", str(filter_index), "--preset", preset]
         for field, value in changed.items():
-            words += [f"--{OPTIONS[field]}", _option_value(field, value)]
+            words += [BY_NAME[field].flag, _option_value(field, value)]
         replicas = _replicas(recipe, replica)
         words += [*(options or ()), *(["--replicas", str(replicas)] if replicas > 1 else [])]
         words += ["--batch-size", str(recipe.batch_size), "--out", OUT, *(["--name", name] if name != preset else [])]
@@ -107,9 +108,7 @@ def _replicas(recipe: Recipe, replica: int) -> int:
     return recipe.replicas if recipe.replicas > 1 else replica + 1
 
 
-def _reasons(
-    recipe: Recipe, changed: dict[str, Any], targets: list[tuple[str, ...]], options: list[str] | None
-) -> list[str]:
+def _reasons(recipe: Recipe, targets: list[tuple[str, ...]], options: list[str] | None) -> list[str]:
     """What the command line has no option for."""
     reasons = []
     if not targets:
@@ -118,9 +117,6 @@ def _reasons(
         reasons.append(f"a layer that {recipe.model} does not have")
     if recipe.initial_images_sha256 is not None:
         reasons.append("starting images")
-    reasons += [
-        f"{field.replace('_', ' ')}, here {value!r}" for field, value in changed.items() if field not in OPTIONS
-    ]
     if options is None:
         reasons.append(f"the objective {recipe.objective}")
     return reasons
@@ -138,14 +134,10 @@ def _nearest_preset(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     for preset in PRESETS:
         numbers = RenderConfig.from_preset(preset).numbers()
         changed = {name: value for name, value in config.items() if numbers[name] != value}
-        if best is None or _effort(changed) < _effort(best[1]):
+        if best is None or len(changed) < len(best[1]):
             best = (preset, changed)
     assert best is not None
     return best
-
-
-def _effort(changed: dict[str, Any]) -> tuple[int, int]:
-    return sum(name not in OPTIONS for name in changed), len(changed)
 
 
 def _option_value(field: str, value: Any) -> str:
