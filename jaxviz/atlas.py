@@ -190,7 +190,7 @@ def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:
         raise OutputFolderError(
             f"{found}, and `strict` was given",
             argument="strict",
-            try_next="Go on with that jaxlib, choose another label with `label`, or replace the pictures with "
+            try_next="Go on with that jaxlib, choose another label, `label` LABEL, or replace the pictures with "
             "`overwrite`",
         )
     log.warning("%s. To refuse this, give --strict; to render all anew, --overwrite", found)
@@ -214,7 +214,7 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, known: dict
             if others:
                 raise DeviceMemoryError(
                     f"{error.text}. A smaller batch would replace the {len(others)} other pictures in {folder.path}: "
-                    "wait until memory is free, choose another label with `label`, or render them all anew with "
+                    "wait until memory is free, choose another label, `label` LABEL, or render them all anew with "
                     "`overwrite`"
                 ) from error
             run.writer.drain()

@@ -35,7 +35,7 @@ def check_tasks(tasks: Sequence[LayerTask], shard: Shard | None = None) -> list[
         if shard is not None and task.request.overwrite:
             raise ConfigError(
                 f"`overwrite` with `shard` {shard} would let shards replace each other's pictures; remove the folder "
-                "first, or choose another label with `label`"
+                "first, or choose another label, `label` LABEL"
             )
     return counts
 

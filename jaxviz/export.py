@@ -106,7 +106,9 @@ def _check_absent(files: Sequence[Path]) -> None:
     there = [file for file in files if file.exists()]
     if there:
         more = f", and {len(there) - 1} more of the files to write" if len(there) > 1 else ""
-        raise OutputFolderError(f"{there[0]} exists{more}; replace with `overwrite`, or write elsewhere with `out`")
+        raise OutputFolderError(
+            f"{there[0]} exists{more}; replace with `overwrite`, or write elsewhere with `out` FOLDER"
+        )
 
 
 def _write_npz(layer: LayerPictures, folder: Path) -> Path:

@@ -302,7 +302,7 @@ def foreign_error(path: Path, name: str, reason: str) -> OutputFolderError:
     """What to raise for a folder with pictures of another origin."""
     return OutputFolderError(
         f"`out` folder {path} holds pictures that this run would not make: {name}: {reason}. "
-        "Choose another label with `label`, another `out`, or replace them with `overwrite`"
+        "Choose another label, `label` LABEL, another `out`, or replace them with `overwrite`"
     )
 
 

@@ -44,7 +44,7 @@ class SiteFolder:
         if before is None:
             raise OutputFolderError(
                 f"`out` {path} holds files and no gallery made by jaxviz; nothing there was touched. "
-                "Name a new or empty folder with `out`"
+                "Name a new or empty folder: `out` FOLDER"
             )
         check_writable(path)
         return cls(path, before)
@@ -59,7 +59,7 @@ class SiteFolder:
         if foreign:
             raise OutputFolderError(
                 f"`out` {self.path} holds {foreign[0]}, which jaxviz did not write and a page would replace; "
-                "move it away, or name another folder with `out`"
+                "move it away, or name another folder: `out` FOLDER"
             )
         self._write_manifest(self.before | set(files))
 
