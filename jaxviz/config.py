@@ -53,8 +53,6 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_STEPS = 1_000_000
 LARGEST_ATTEMPTS = 100
 SMALLEST, LARGEST = 1e-30, 1e30  # of lengths and ranges: what float32 holds, with room to square the smaller ones
-
-
 Check = Callable[[str, Any], Any]  # (name, value) -> the value as it is kept; raises ConfigError
 
 
