@@ -20,7 +20,7 @@ LARGEST_WEBP_PX = 16383  # of the format
 def check_format(name: str) -> None:
     """Raise ConfigError unless it is the name of a format."""
     if name not in FORMATS:
-        raise ConfigError(f"animate (--animate) {name!r} is unknown; allowed: {', '.join(FORMATS)}")
+        raise ConfigError("is unknown", argument="animate", value=name, allowed=", ".join(FORMATS))
 
 
 def animation_bytes(frames: Sequence[UInt8[np.ndarray, "height width 3"]], *, file_format: str) -> bytes:
@@ -32,8 +32,10 @@ def animation_bytes(frames: Sequence[UInt8[np.ndarray, "height width 3"]], *, fi
     height, width = frames[0].shape[:2]
     if file_format == "webp" and max(height, width) > LARGEST_WEBP_PX:
         raise ConfigError(
-            f"animate (--animate) 'webp' holds at most {LARGEST_WEBP_PX} px, the grid has {height}x{width}; "
-            "give --animate gif or fewer --filters"
+            f"holds at most {LARGEST_WEBP_PX} px, the grid has {height}x{width}",
+            argument="animate",
+            value="webp",
+            try_next="give `animate` gif or fewer `filters`",
         )
     first, *others = [Image.fromarray(frame) for frame in frames]
     durations = [FRAME_MS] * len(others) + [LAST_FRAME_MS]

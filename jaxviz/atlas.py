@@ -28,6 +28,7 @@ from jaxviz.events import Compiled, LayerDone, LayerStarted, Note, Rendered, Rep
 from jaxviz.judged import PlanJudge
 from jaxviz.locks import FolderLock, Shard, locked
 from jaxviz.network.model import Model
+from jaxviz.options import for_command_line
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
 from jaxviz.recipe import status_counts
 from jaxviz.render import iter_pictures
@@ -196,8 +197,10 @@ def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:
         return
     if one_jaxlib:
         raise OutputFolderError(
-            f"{found}, and --strict was given. Go on with that jaxlib, choose another label with --name LABEL, or "
-            "replace the pictures with --overwrite"
+            f"{found}, and `strict` was given",
+            argument="strict",
+            try_next="Go on with that jaxlib, choose another label, `label` LABEL, or replace the pictures with "
+            "`overwrite`",
         )
     log.warning("%s. To refuse this, give --strict; to render all anew, --overwrite", found)
 
@@ -215,12 +218,13 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, expected: i
         except DeviceMemoryError as error:
             if run.shard is not None:
                 raise DeviceMemoryError(
-                    f"{error}. Render this layer once without --shard; the shards then take its batch size"
+                    f"{error.text}. Render this layer once without `shard`; the shards then take its batch size"
                 ) from error
             if others:
                 raise DeviceMemoryError(
-                    f"{error}. A smaller batch would replace the {len(others)} other pictures in {folder.path}: wait "
-                    "until memory is free, choose another label with --name, or render them all anew with --overwrite"
+                    f"{error.text}. A smaller batch would replace the {len(others)} other pictures in {folder.path}: "
+                    "wait until memory is free, choose another label, `label` LABEL, or render them all anew with "
+                    "`overwrite`"
                 ) from error
             run.writer.drain()
             plan = smaller_batch(plan, error)
@@ -316,7 +320,7 @@ def _judge(plan: Plan, request: RenderRequest, report: Report) -> Judge | None:
     except ConfigError as error:
         if asked:
             raise
-        report(Note(f"pictures are not put beside natural images: {error}"))
+        report(Note(f"pictures are not put beside natural images: {for_command_line(error)}"))
         return None
 
 

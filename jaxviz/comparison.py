@@ -38,10 +38,10 @@ def find_layer(catalogue: Catalogue, text: str, *, model: str | None = None, lab
     if wanted:
         raise RequestError(
             f"LAYER {text!r} is there {len(wanted)} times: {_listed(wanted)}. Type one of these instead of {text}, or "
-            "choose with --model MODEL and --name LABEL"
+            "choose with `model` MODEL and `label` LABEL"
         )
     if named:
-        asked = " and ".join(f"--{key} {value!r}" for key, value in (("model", model), ("name", label)) if value)
+        asked = " and ".join(f"`{key}` {value!r}" for key, value in (("model", model), ("label", label)) if value)
         raise UnknownLayerError(
             f"LAYER {text!r} is not in DIR {catalogue.folder} with {asked}, but as {_listed(named)}"
         )

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
@@ -21,6 +21,7 @@ import msgspec
 
 from jaxviz.errors import ConfigError
 from jaxviz.records import from_json
+from jaxviz.spelling import parse_batch_size, parse_size, parse_transforms
 
 PRESETS: dict[str, dict[str, Any]] = {  # what differs from the defaults of RenderConfig
     "keras": {},
@@ -50,24 +51,6 @@ PRESETS: dict[str, dict[str, Any]] = {  # what differs from the defaults of Rend
 DTYPES = ("float32", "bfloat16")
 PARAMETERIZATIONS = ("pixel", "fourier", "maco")
 OPTIMIZERS = ("normalized", "adam", "nadam")
-OPTIONS = {  # field -> its option on the command line, for messages
-    "image_size": "size",
-    "steps": "steps",
-    "step_size": "step-size",
-    "seed": "seed",
-    "activation_border": "activation-border",
-    "crop": "crop",
-    "dtype": "dtype",
-    "batch_size": "batch-size",
-    "preset": "preset",
-    "parameterization": "parameterization",
-    "optimizer": "optimizer",
-    "transforms": "transforms",
-    "tv": "tv",
-    "l1": "l1",
-    "l2": "l2",
-    "attempts": "attempts",
-}
 NOT_RECORDED = ("preset", "batch_size")
 NORMALIZED = {"image_size": tuple[int, int], "transforms": tuple[tuple[str | int | float, ...], ...]}
 LARGEST_IMAGE_PX = 8192
@@ -76,87 +59,188 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_STEPS = 1_000_000
 LARGEST_ATTEMPTS = 100
 SMALLEST, LARGEST = 1e-30, 1e30  # of lengths and ranges: what float32 holds, with room to square the smaller ones
+Check = Callable[[str, Any], Any]  # (name, value) -> the value as it is kept; raises ConfigError
 
 
-@dataclass(frozen=True)
+def setting(
+    default: Any,
+    check: Check,
+    help: str,
+    *,
+    metavar: str = "",
+    choices: Sequence[str] = (),
+    option: str = "",
+    parse: Callable[[str], Any] | None = None,
+    toml: Any = None,
+    written: str = "",
+) -> Any:
+    """A field of `RenderConfig`, and with it an option of every command that renders and a key of job files.
+
+    Args:
+        default: of the preset `keras`.
+        check: what it may be.
+        help: what it is, without a full stop.
+        metavar: its value on the command line, such as N; `choices` make their own.
+        choices: all that it may be.
+        option: its name on the command line and in job files; default: the field's.
+        parse: reads it from text, where it is not of one of TOML's types.
+        toml: the types it may have in a job file; default: the field's.
+        written: how it is written in a job file, where that is not obvious.
+
+    Returns:
+        A dataclass field.
+    """
+    words = dict(metavar=metavar, choices=tuple(choices), option=option, parse=parse, toml=toml, written=written)
+    return field(default=default, metadata={"check": check, "help": help, "words": words})
+
+
+def whole(lowest: int, highest: int, *, also: str | None = None) -> Check:
+    """A whole number in a range, or `also`."""
+
+    def check(name: str, value: Any) -> Any:
+        value = _plain_int(value)
+        if value == also and isinstance(value, str):
+            return value
+        if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+            allowed = f"a whole number from {lowest} to {highest}" + (f" or {also!r}" if also else "")
+            raise ConfigError(argument=name, value=value, allowed=allowed)
+        return value
+
+    return check
+
+
+def one_of(choices: Sequence[str]) -> Check:
+    """One of some names."""
+
+    def check(name: str, value: Any) -> Any:
+        if value not in choices:
+            raise ConfigError("is unknown", argument=name, value=value, allowed=", ".join(choices))
+        return value
+
+    return check
+
+
+def positive(name: str, value: Any) -> Any:
+    """A finite number above 0."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not SMALLEST <= value <= LARGEST:
+        allowed = f"a finite number above 0, from {SMALLEST} to {LARGEST}"
+        raise ConfigError(argument=name, value=value, allowed=allowed)
+    return value
+
+
+def weight(name: str, value: Any) -> Any:
+    """A finite number of 0 or more."""
+    if not _is_finite(value) or not 0 <= value <= LARGEST:
+        raise ConfigError(argument=name, value=value, allowed=f"a finite number from 0 to {LARGEST}")
+    return value
+
+
+def height_and_width(name: str, size: Any) -> tuple[int, int]:
+    """A number of pixels, or two."""
+    size = _plain_int(size)
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, Sequence) else ()
+    if isinstance(size, str | bytes) or len(pair) != 2:
+        raise ConfigError("is neither a number of pixels nor (height, width), such as 180", argument=name, value=size)
+    height, width = (whole(1, LARGEST_IMAGE_PX)(name, length) for length in pair)
+    return height, width
+
+
+def specs(name: str, transforms: Any) -> tuple[tuple[str | float, ...], ...]:
+    """Tuples of a name and numbers; whether there is such a transform, transforms.py knows."""
+    if isinstance(transforms, Sequence) and not isinstance(transforms, str | bytes):
+        found = tuple(tuple(map(_plain_number, spec)) if isinstance(spec, list | tuple) else () for spec in transforms)
+        if all(spec and isinstance(spec[0], str) and all(map(_is_finite, spec[1:])) for spec in found):
+            return found
+    allowed = 'a list of (name, number, ...), such as (("pad", 12), ("jitter", 8))'
+    raise ConfigError(argument=name, value=transforms, allowed=allowed)
+
+
+def _plain_int(value: Any) -> Any:
+    """NumPy's and other libraries' integers as Python's, so that they go into JSON; the rest as it is."""
+    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
+
+
+def _plain_number(value: Any) -> Any:
+    return _plain_int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True, kw_only=True)
 class RenderConfig:
     """How pictures are made; the defaults are the preset `keras`. Immutable and checked when made.
 
+    A field that is added here is an option of the command line and a key of job files by that (options.py).
+
     Attributes:
-        image_size: (height, width) in pixels of the optimised image; an int means a square.
-        steps: updates of the image.
-        step_size: of the optimizer; with `normalized` the length of one update, in units of the image parameters.
-        seed: of the starting noise and of the transforms.
-        activation_border: cells of the activation map left out of the score on each side.
-        initial_range: `pixel`: starting pixels are uniform in [-initial_range, initial_range), in model space.
-        crop: pixels cut from each side of the final image.
-        contrast: `pixel`: standard deviation of the picture, on a scale where black is 0 and white is 1.
-        parameterization: what is optimised: "pixel", "fourier" or "maco" (parameterizations.py).
-        optimizer: "normalized" (the gradient scaled to L2 norm 1), "adam" or "nadam".
-        transforms: what happens to the image before the network sees it, drawn anew for every image and step:
-            (name, number, ...) each, such as (("pad", 12), ("jitter", 8)); the names are in transforms.py.
-        tv, l1, l2: weights of penalties on the image in model space: total variation, mean |x|, mean x^2.
-        rescue_steps: for so many steps an image without a gradient of its own takes the redirected one of ReLUs
-            (in jaxviz's own networks; anybody's `forward` has ReLUs that jaxviz cannot reach).
-        attempts: how often a filter that stays dead or turns nan is tried, each time from other noise.
-        dtype: of the operands of the network's products, "float32" or "bfloat16"; sums, image, norm, update and
-            scores are float32 always.
-        batch_size: images per device and call, or "auto".
-        preset: the name these numbers started from; the default label of the output folder.
+        {attributes}
 
     Raises:
         ConfigError: a value outside its range, or a crop that leaves no picture.
     """
 
-    image_size: int | Sequence[int] = (180, 180)
-    steps: int = 30
-    step_size: float = 10.0
-    seed: int = 0
-    activation_border: int = 0
-    initial_range: float = 0.125
-    crop: int = 25
-    contrast: float = 0.15
-    parameterization: str = "pixel"
-    optimizer: str = "normalized"
-    transforms: Sequence[Sequence[str | float]] = ()
-    tv: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-    rescue_steps: int = 0
-    attempts: int = 1
-    dtype: str = "float32"
-    batch_size: int | Literal["auto"] = "auto"
-    preset: str = "keras"
+    steps: int = setting(30, whole(1, LARGEST_STEPS), "Updates of the image", metavar="N")
+    # With `normalized` the length of one update, in units of the image parameters.
+    step_size: float = setting(10.0, positive, "Length of one update", metavar="X")
+    image_size: int | Sequence[int] = setting(
+        (180, 180), height_and_width, "Size of the optimised image", metavar="PX|HxW", option="size",
+        parse=parse_size, toml=int | str | list[int], written='`180`, `"128x192"` or `[128, 192]`, height first',
+    )  # fmt: skip
+    crop: int = setting(25, whole(0, LARGEST_IMAGE_PX), "Cut from each side at the end", metavar="PX")
+    activation_border: int = setting(
+        0, whole(0, LARGEST_IMAGE_PX), "Cells of the map left out on each side", metavar="CELLS"
+    )
+    parameterization: str = setting("pixel", one_of(PARAMETERIZATIONS), "What is optimised", choices=PARAMETERIZATIONS)
+    # `normalized`: the gradient scaled to L2 norm 1.
+    optimizer: str = setting("normalized", one_of(OPTIMIZERS), "How the image moves", choices=OPTIMIZERS)
+    # Drawn anew for every image and step; the names are in transforms.py.
+    transforms: Sequence[Sequence[str | float]] = setting(
+        (), specs, "Before the network: pad:12,jitter:8,scale:0.9:1.1,rotate:10,...",
+        metavar="LIST|none", parse=parse_transforms, toml=str | list[list[str | int | float]],
+        written='`[["pad", 12], ["jitter", 8]]`, `"pad:12,jitter:8"` or `"none"`',
+    )  # fmt: skip
+    tv: float = setting(0.0, weight, "Penalty on total variation", metavar="WEIGHT")
+    l1: float = setting(0.0, weight, "Penalty on the mean of |x|", metavar="WEIGHT")
+    l2: float = setting(0.0, weight, "Penalty on the mean of x^2", metavar="WEIGHT")
+    initial_range: float = setting(
+        0.125, positive, "For pixel: half the range of the first noise, in model space", metavar="X"
+    )
+    # On a scale where black is 0 and white is 1.
+    contrast: float = setting(0.15, positive, "For pixel: standard deviation of the picture", metavar="X")
+    # In jaxviz's own networks; anybody's `forward` has ReLUs that jaxviz cannot reach.
+    rescue_steps: int = setting(
+        0, whole(0, LARGEST_STEPS), "Steps in which a dead filter takes redirected gradients", metavar="N"
+    )
+    attempts: int = setting(
+        1, whole(1, LARGEST_ATTEMPTS), "Tries for a filter that stays dead or turns nan", metavar="N"
+    )
+    seed: int = setting(0, whole(0, LARGEST_SEED), "Of noise and transforms", metavar="N")
+    batch_size: int | Literal["auto"] = setting(
+        "auto", whole(1, LARGEST_BATCH, also="auto"), "Images per device and call; part of the recipe",
+        metavar="auto|N", parse=parse_batch_size, toml=int | str,
+    )  # fmt: skip
+    # Image, norm, update and scores are float32 too.
+    dtype: str = setting(
+        "float32", one_of(DTYPES), "Operands of the network's products; sums stay float32", choices=DTYPES
+    )
+    preset: str = setting(
+        "keras", one_of(tuple(PRESETS)), "The name these numbers started from; the default label of the output folder"
+    )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "seed", "activation_border", "crop", "rescue_steps", "attempts", "batch_size"):
-            object.__setattr__(self, name, _plain_int(getattr(self, name)))
-        object.__setattr__(self, "image_size", _pair(self.image_size))
-        object.__setattr__(self, "transforms", _specs(self.transforms))
+        for each in fields(self):
+            checked = each.metadata["check"](each.name, getattr(self, each.name))
+            object.__setattr__(self, each.name, checked)
         height, width = self.size
-        for length in (height, width):
-            _check_int("image_size", length, 1, LARGEST_IMAGE_PX)
-        _check_int("steps", self.steps, 1, LARGEST_STEPS)
-        _check_positive("step_size", self.step_size)
-        _check_int("seed", self.seed, 0, LARGEST_SEED)
-        _check_int("activation_border", self.activation_border, 0, LARGEST_IMAGE_PX)
-        _check_positive("initial_range", self.initial_range)
-        _check_int("crop", self.crop, 0, LARGEST_IMAGE_PX)
-        _check_positive("contrast", self.contrast)
-        _check_choice("parameterization", self.parameterization, PARAMETERIZATIONS)
-        _check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        for name in ("tv", "l1", "l2"):
-            _check_weight(name, getattr(self, name))
-        _check_int("rescue_steps", self.rescue_steps, 0, LARGEST_STEPS)
-        _check_int("attempts", self.attempts, 1, LARGEST_ATTEMPTS)
-        _check_choice("dtype", self.dtype, DTYPES)
-        _check_choice("preset", self.preset, tuple(PRESETS))
-        if self.batch_size != "auto":
-            _check_int("batch_size", self.batch_size, 1, LARGEST_BATCH, also=" or 'auto'")
         if min(height, width) <= 2 * self.crop:
             raise ConfigError(
-                f"crop {self.crop} px per side leaves nothing of an image of {height}x{width} px; "
-                f"give --size {2 * self.crop + 1} or more, or --crop {max(0, (min(height, width) - 1) // 2)} or less"
+                f"`crop` {self.crop} px per side leaves nothing of an image of {height}x{width} px",
+                argument="crop",
+                value=self.crop,
+                try_next=f"give `image_size` {2 * self.crop + 1} or more, "
+                f"or `crop` {max(0, (min(height, width) - 1) // 2)} or less",
             )
 
     @classmethod
@@ -177,7 +261,7 @@ class RenderConfig:
     @classmethod
     def from_preset(cls, preset: str, **overrides: Any) -> RenderConfig:
         """The preset of that name, with overrides."""
-        _check_choice("preset", preset, tuple(PRESETS))
+        one_of(tuple(PRESETS))("preset", preset)
         return cls(**(PRESETS[preset] | {"preset": preset} | overrides))
 
     @property
@@ -215,58 +299,5 @@ else:
     )
 
 
-def _plain_int(value: Any) -> Any:
-    """NumPy's and other libraries' integers as Python's, so that they go into JSON; the rest as it is."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
-
-
-def _pair(size: Any) -> tuple[Any, Any]:
-    size = _plain_int(size)
-    pair = (size, size) if isinstance(size, int) else tuple(map(_plain_int, size)) if isinstance(size, Sequence) else ()
-    if isinstance(size, str | bytes) or len(pair) != 2:
-        raise ConfigError(f"image_size {size!r} is neither a number of pixels nor (height, width), such as 180")
-    return pair
-
-
-def _specs(transforms: Any) -> tuple[tuple[str | float, ...], ...]:
-    """Transforms as tuples of a name and numbers; whether there is such a transform, transforms.py knows."""
-    if isinstance(transforms, Sequence) and not isinstance(transforms, str | bytes):
-        specs = tuple(tuple(map(_plain_number, spec)) if isinstance(spec, list | tuple) else () for spec in transforms)
-        if all(spec and isinstance(spec[0], str) and all(map(_is_finite, spec[1:])) for spec in specs):
-            return specs
-    raise ConfigError(
-        f"{_described('transforms')} {transforms!r} is not a list of (name, number, ...), "
-        'such as (("pad", 12), ("jitter", 8))'
-    )
-
-
-def _plain_number(value: Any) -> Any:
-    return _plain_int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_weight(name: str, value: Any) -> None:
-    if not _is_finite(value) or not 0 <= value <= LARGEST:
-        raise ConfigError(f"{_described(name)} {value!r} is not a finite number from 0 to {LARGEST}")
-
-
-def _check_int(name: str, value: Any, lowest: int, highest: int, *, also: str = "") -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
-        raise ConfigError(f"{_described(name)} {value!r} is not a whole number from {lowest} to {highest}{also}")
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not SMALLEST <= value <= LARGEST:
-        raise ConfigError(f"{_described(name)} {value!r} is not a finite number above 0, from {SMALLEST} to {LARGEST}")
-
-
-def _check_choice(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{_described(name)} {value!r} is unknown; allowed: {', '.join(allowed)}")
-
-
-def _described(name: str) -> str:
-    return f"{name} (--{OPTIONS[name]})" if name in OPTIONS else name
+_ATTRIBUTES = "\n        ".join(f"{each.name}: {each.metadata['help']}." for each in fields(RenderConfig))
+RenderConfig.__doc__ = str(RenderConfig.__doc__).replace("{attributes}", _ATTRIBUTES)

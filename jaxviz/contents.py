@@ -24,8 +24,10 @@ def folder_path(out: str | Path, model: str, layer: str, label: str) -> Path:
     """OUT/<model>/<layer>/<label>; characters that no file name should have are percent-encoded."""
     if not LABEL.fullmatch(label):
         raise OutputFolderError(
-            f"--name {label!r} is no label; allowed are letters, digits, '.', '_' and '-', starting with a letter or "
-            "digit, at most 100 of them"
+            f"`label` {label!r} is no label",
+            argument="label",
+            value=label,
+            allowed="letters, digits, '.', '_' and '-', starting with a letter or digit, at most 100 of them",
         )
     return Path(out) / _file_name(model) / _file_name(layer) / label
 
@@ -75,7 +77,7 @@ def other_jaxlib(path: Path, done: Iterable[Saved]) -> str | None:
 def check_format(file_format: str) -> None:
     """Raise ConfigError unless it is a format of picture files."""
     if file_format not in FORMATS:
-        raise ConfigError(f"format (--format) {file_format!r} is unknown; allowed: {', '.join(FORMATS)}")
+        raise ConfigError("is unknown", argument="file_format", value=file_format, allowed=", ".join(FORMATS))
 
 
 def inspect(path: Path, recipe: Recipe, file_format: str) -> Contents:
@@ -88,7 +90,7 @@ def inspect(path: Path, recipe: Recipe, file_format: str) -> Contents:
             if differences:
                 contents.foreign[file] = "; ".join(differences)
             elif file.suffix != f".{file_format}":
-                contents.foreign[file] = f"this run writes {file_format} files (--format)"
+                contents.foreign[file] = f"this run writes {file_format} files (`file_format`)"
             elif file.name != (own := picture_name(saved.key, saved.step, file_format)):
                 contents.foreign[file] = f"it is {own}"
             elif saved.step is None:
@@ -105,15 +107,15 @@ def picture_files(path: Path) -> list[Path]:
     try:
         for folder in (path, *path.parents):
             if folder.exists() and not folder.is_dir():
-                raise OutputFolderError(f"--out leads to {folder}, which is a file; give a folder")
+                raise OutputFolderError(f"`out` leads to {folder}, which is a file; give a folder")
         if not path.exists():
             return []
         files = sorted(file for file in path.iterdir() if PICTURE_NAME.fullmatch(file.name))
         folders = [file for file in files if file.is_dir()]
     except OSError as error:
-        raise StorageError(f"cannot read folder {path}: {error.strerror or error}; choose another --out") from error
+        raise StorageError(f"cannot read folder {path}: {error.strerror or error}; choose another `out`") from error
     if folders:
-        raise OutputFolderError(f"--out holds {folders[0]}, a folder with a picture's name; choose another --out")
+        raise OutputFolderError(f"`out` holds {folders[0]}, a folder with a picture's name; choose another `out`")
     return files
 
 

@@ -29,12 +29,12 @@ def check_tasks(tasks: Sequence[LayerTask], shard: Shard | None = None) -> list[
         check_together(task, filters)
         counts.append(len(filters) * task.request.replicas)
         if task.folder in seen:
-            raise ConfigError(f"two tasks write to {task.folder}; give one of them another label (--name)")
+            raise ConfigError(f"two tasks write to {task.folder}; give one of them another `label`")
         seen.add(task.folder)
         if shard is not None and task.request.overwrite:
             raise ConfigError(
-                f"--overwrite with --shard {shard} would let shards replace each other's pictures; remove the folder "
-                "first, or choose another label with --name"
+                f"`overwrite` with `shard` {shard} would let shards replace each other's pictures; remove the folder "
+                "first, or choose another label, `label` LABEL"
             )
     return counts
 
@@ -46,27 +46,29 @@ def check_files(request: RenderRequest) -> None:
         ConfigError: one is not there or is something else.
     """
     for name, path, is_there, kind in (
-        ("weights (--weights)", request.weights, Path.is_file, "file"),
-        ("vectors (--vectors)", request.objective.vectors, Path.is_file, "file"),
-        ("images (--images)", request.images, Path.is_dir, "folder"),
+        ("weights", request.weights, Path.is_file, "file"),
+        ("vectors", request.objective.vectors, Path.is_file, "file"),
+        ("images", request.images, Path.is_dir, "folder"),
     ):
         try:
             found = path is None or is_there(path)
         except OSError as error:  # such as a name that is too long
-            raise ConfigError(f"{name} {str(path)!r} cannot be a {kind}: {error.strerror}") from error
+            raise ConfigError(f"cannot be a {kind}: {error.strerror}", argument=name, value=str(path)) from error
         if not found:
             raise ConfigError(
-                f"{name} {str(path)!r} is no {kind}; paths are relative to the current folder, {Path.cwd()}"
+                f"is no {kind}; paths are relative to the current folder, {Path.cwd()}", argument=name, value=str(path)
             )
     try:
         for folder in (request.out, *request.out.parents):
             if folder.exists() and not folder.is_dir():
-                raise ConfigError(f"out (--out) {str(request.out)!r} leads to {folder}, which is a file; give a folder")
+                raise ConfigError(
+                    f"leads to {folder}, which is a file; give a folder", argument="out", value=str(request.out)
+                )
     except OSError as error:
-        raise ConfigError(f"out (--out) {str(request.out)!r} cannot be a folder: {error.strerror}") from error
+        raise ConfigError(f"cannot be a folder: {error.strerror}", argument="out", value=str(request.out)) from error
     if request.judge and request.images is None and importlib.util.find_spec("skimage") is None:
         raise ConfigError(
-            "judge (--judge) needs natural images: give a folder of them, images (--images), or install scikit-image: "
+            "`judge` needs natural images: give a folder of them, `images`, or install scikit-image: "
             "pip install 'jaxviz-atlas[natural]'"
         )
 
@@ -83,7 +85,7 @@ def check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
     task.network.route(task.layer, config.size, before_softmax=objective.before_softmax)
     if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
         raise ConfigError(
-            f"batch_size (--batch-size) {config.batch_size} does not hold whole groups of {request.replicas} replicas, "
+            f"`batch_size` {config.batch_size} does not hold whole groups of {request.replicas} replicas, "
             f"which diversity couples; give a multiple of {request.replicas}"
         )
     if request.judge or (request.judge is None and request.images is not None):
@@ -100,7 +102,7 @@ def _check_judged(task: LayerTask) -> None:
     if 0 in shape:
         raise ConfigError(
             f"a picture of {height}x{width} px leaves an empty map at layer {task.layer!r} and cannot be judged; give "
-            "a smaller crop (--crop), or judge no pictures"
+            "a smaller `crop`, or judge no pictures"
         )
     request.objective_value.check(shape, task.layer)
 
@@ -112,6 +114,6 @@ def _check_animation(task: LayerTask, pictures: int) -> None:
     side = images.grid_columns(pictures) * (max(task.request.config.picture_size) + images.GRID_MARGIN_PX)
     if side - images.GRID_MARGIN_PX > LARGEST_WEBP_PX:
         raise ConfigError(
-            f"animate (--animate) 'webp' holds at most {LARGEST_WEBP_PX} px; the grid of layer {task.layer!r} would "
+            f"`animate` 'webp' holds at most {LARGEST_WEBP_PX} px; the grid of layer {task.layer!r} would "
             f'have {side - images.GRID_MARGIN_PX}. Give animate = "gif" or fewer filters'
         )

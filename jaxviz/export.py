@@ -120,7 +120,9 @@ def matching_layers(catalogue: Catalogue, globs: Sequence[str] | None) -> tuple[
         if not any(fnmatchcase(layer.layer, pattern) for layer in catalogue.layers):
             names = dict.fromkeys(layer.layer for layer in catalogue.layers)
             raise UnknownLayerError(
-                f"--layers {pattern!r} matches no layer in DIR {catalogue.folder}; {nearest(pattern, names)}"
+                f"`layers` {pattern!r} matches no layer in DIR {catalogue.folder}; {nearest(pattern, names)}",
+                argument="layers",
+                value=pattern,
             )
     return tuple(layer for layer in catalogue.layers if any(fnmatchcase(layer.layer, pattern) for pattern in patterns))
 
@@ -134,7 +136,7 @@ def _check_absent(files: Sequence[Path]) -> None:
     if there:
         more = f", and {len(there) - 1} more of the files to write" if len(there) > 1 else ""
         raise OutputFolderError(
-            f"{there[0]} exists{more}; replace with --overwrite, or write elsewhere with --out FOLDER"
+            f"{there[0]} exists{more}; replace with `overwrite`, or write elsewhere with `out` FOLDER"
         )
 
 

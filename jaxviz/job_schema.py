@@ -1,8 +1,8 @@
 """What may stand in a job file: its tables and keys as typed structs, and the file read into them.
 
 The structs say names and types; what a value means, and which are allowed, `RenderConfig` and the rest of jaxviz know
-(jobs.py). The keys of `Options` are the options of `jaxviz render`. Tables of [[atlas]] count from 0, in messages as in
-`--set`. No jax here.
+(jobs.py). The keys of `Options` are the options of `jaxviz render` as they are declared (options.py). Tables of
+[[atlas]] count from 0, in messages as in `--set`. No jax here.
 """
 
 from __future__ import annotations
@@ -12,69 +12,37 @@ import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jaxviz.errors import JobFileError, StorageError, nearest
+from jaxviz.options import OF_THE_COMMAND, OPTIONS
 
 LARGEST_FILE = 2**20  # bytes; a job of a hundred tables has some ten thousand
 LARGEST_INTEGER = 2**63  # of TOML
 LONGEST_VALUE = 60  # characters of a value in a message
 
 Filters = int | str | list[int]
-Transforms = str | list[list[str | int | float]]
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[defaults]: every option of a render; what is left out is the preset's."""
+if not TYPE_CHECKING:
+    Options = msgspec.defstruct(
+        "Options",
+        [
+            (option.key_name, Annotated[option.toml_type | UnsetType, Meta(description=option.help)], UNSET)
+            for option in OPTIONS
+            if option.in_job_file
+        ],
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+else:
 
-    label: Annotated[str | UnsetType, Meta(description="name of the folders; default: the preset's name")] = UNSET
-    filters: Annotated[
-        Filters | UnsetType, Meta(description='`"all"` (the default), `"0-63"`, `"3,7,100-120"` or `[0, 3, 7]`')
-    ] = UNSET
-    preset: Annotated[str | UnsetType, Meta(description='`"keras"` (the default), `"distill"` or `"maco"`')] = UNSET
-    steps: Annotated[int | UnsetType, Meta(description="updates of the image")] = UNSET
-    step_size: Annotated[float | UnsetType, Meta(description="length of one update")] = UNSET
-    size: Annotated[
-        int | str | list[int] | UnsetType, Meta(description='pixels: `180`, `"128x192"` or `[128, 192]`, height first')
-    ] = UNSET
-    crop: Annotated[int | UnsetType, Meta(description="pixels cut from each side at the end")] = UNSET
-    activation_border: Annotated[int | UnsetType, Meta(description="cells of the map left out on each side")] = UNSET
-    parameterization: Annotated[str | UnsetType, Meta(description='`"pixel"`, `"fourier"` or `"maco"`')] = UNSET
-    optimizer: Annotated[str | UnsetType, Meta(description='`"normalized"`, `"adam"` or `"nadam"`')] = UNSET
-    transforms: Annotated[
-        Transforms | UnsetType, Meta(description='`[["pad", 12], ["jitter", 8]]`, `"pad:12,jitter:8"` or `"none"`')
-    ] = UNSET
-    tv: Annotated[float | UnsetType, Meta(description="penalty on total variation")] = UNSET
-    l1: Annotated[float | UnsetType, Meta(description="penalty on the mean of \\|x\\|")] = UNSET
-    l2: Annotated[float | UnsetType, Meta(description="penalty on the mean of x^2")] = UNSET
-    initial_range: Annotated[float | UnsetType, Meta(description="`pixel`: half the range of the first noise")] = UNSET
-    contrast: Annotated[float | UnsetType, Meta(description="`pixel`: standard deviation of the picture")] = UNSET
-    rescue_steps: Annotated[
-        int | UnsetType, Meta(description="steps in which a dead filter takes redirected gradients")
-    ] = UNSET
-    attempts: Annotated[int | UnsetType, Meta(description="tries for a filter that stays dead or turns nan")] = UNSET
-    seed: Annotated[int | UnsetType, Meta(description="of noise and transforms")] = UNSET
-    batch_size: Annotated[int | str | UnsetType, Meta(description='images per device and call, or `"auto"`')] = UNSET
-    dtype: Annotated[str | UnsetType, Meta(description='`"float32"` or `"bfloat16"`')] = UNSET
-    weights: Annotated[str | UnsetType, Meta(description="your weights file")] = UNSET
-    objective: Annotated[str | UnsetType, Meta(description="what to maximise, as `--objective`")] = UNSET
-    vectors: Annotated[str | UnsetType, Meta(description="NumPy file of (rows, channels), for `direction`")] = UNSET
-    negative: Annotated[bool | UnsetType, Meta(description="what the filter dislikes")] = UNSET
-    replicas: Annotated[int | UnsetType, Meta(description="pictures of each filter")] = UNSET
-    diversity: Annotated[float | UnsetType, Meta(description="weight of the replicas' difference")] = UNSET
-    snapshots: Annotated[
-        int | str | list[int] | UnsetType, Meta(description="steps after which the picture is kept too: `[1, 8, 32]`")
-    ] = UNSET
-    animate: Annotated[str | UnsetType, Meta(description='`"webp"` or `"gif"`: the grid growing out of noise')] = UNSET
-    judge: Annotated[
-        bool | UnsetType, Meta(description="put pictures beside natural images; default: but for `keras`")
-    ] = UNSET
-    images: Annotated[str | UnsetType, Meta(description="folder of natural images")] = UNSET
-    format: Annotated[str | UnsetType, Meta(description='`"png"` (the default) or `"webp"`, both lossless')] = UNSET
-    numbers: Annotated[bool | UnsetType, Meta(description="write filter numbers into the grid")] = UNSET
+    class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """[defaults]: every option of a render; what is left out is the preset's."""
 
 
 class LayerFilters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,8 +71,8 @@ class JobFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 TABLES: dict[str, type[Struct]] = {"": JobFile, "defaults": Options, "atlas": Atlas, "atlas.layer": LayerFilters}
-OF_THE_COMMAND = ("overwrite", "strict", "verbose", "json", "shard", "progress")  # of `jaxviz run`, not of the file
-OTHER_NAMES = {"name": "label", "image_size": "size", "file_format": "format", "models": "model", "dir": "out"}
+OTHER_NAMES = {name: option.key_name for option in OPTIONS for name in (option.name, option.flag[2:])}
+OTHER_NAMES |= {"models": "model", "dir": "out"}
 WORDS = {  # msgspec's types, as a user of TOML would call them
     "int": "a whole number",
     "float": "a number",

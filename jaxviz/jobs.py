@@ -17,33 +17,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from jaxviz import job_schema, spelling
-from jaxviz.config import RenderConfig
 from jaxviz.contents import folder_path
 from jaxviz.early_checks import check_files, check_together
 from jaxviz.errors import ConfigError, JobFileError, RequestError
-from jaxviz.job_schema import Atlas, JobFile, LayerFilters, Options, place_of
+from jaxviz.job_schema import Atlas, JobFile, LayerFilters, place_of
+from jaxviz.options import OPTIONS, for_job_file
 from jaxviz.task import (
     ORDERS,
     FilterList,
     LayerChoice,
     LayerTask,
-    ObjectiveRequest,
     RenderRequest,
     atlas_tasks,
     check_task,
+    render_request,
     task_macs,
 )
 
-# Keys that are fields of `RenderConfig`, as they are.
-CONFIG_KEYS = (
-    "steps", "step_size", "crop", "activation_border", "parameterization", "optimizer", "tv", "l1", "l2",
-    "initial_range", "contrast", "rescue_steps", "attempts", "seed", "batch_size", "dtype",
-)  # fmt: skip
 LONGEST_MESSAGE = 600  # characters
-OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
 
 
 @dataclass(frozen=True)
@@ -111,60 +105,20 @@ def _atlases(file: Path, job: JobFile, *, overwrite: bool) -> Iterator[JobAtlas]
         place = place_of(number, given.get("label"))
         with _said_of(file, place):
             folder_path("out", "model", "layer", given.get("label", "label"))  # raises unless it is a file name
-            request = _request(atlas.model, given, _path("out", job.out), overwrite=overwrite)
-            yield JobAtlas(place, request, _choice(atlas, given, job.order))
+            choice = _choice(atlas, given.pop("filters", None), job.order)
+            request = render_request(atlas.model, given | {"out": job.out, "overwrite": overwrite})
+            yield JobAtlas(place, request, choice)
 
 
-def _given(options: Options) -> dict[str, Any]:
-    """The options that stand in a table."""
-    values = {name: getattr(options, name) for name in Options.__struct_fields__}
+def _given(table: Struct) -> dict[str, Any]:
+    """The options that stand in a table, by name."""
+    values = {option.name: getattr(table, option.key_name) for option in OPTIONS if option.in_job_file}
     return {name: value for name, value in values.items() if value is not UNSET}
 
 
-def _request(model: str, given: dict[str, Any], out: Path, *, overwrite: bool) -> RenderRequest:
-    """How and where an atlas is rendered. Raises RequestError."""
-    numbers = {name: given[name] for name in CONFIG_KEYS if name in given}
-    if "size" in given:
-        size = given["size"]
-        numbers["image_size"] = spelling.parse_size(size) if isinstance(size, str) else size
-    if "transforms" in given:
-        chain = given["transforms"]
-        numbers["transforms"] = spelling.parse_transforms(chain) if isinstance(chain, str) else chain
-    if isinstance(numbers.get("batch_size"), str):
-        numbers["batch_size"] = spelling.parse_batch_size(numbers["batch_size"])
-    config = RenderConfig.from_preset(given.get("preset", "keras"), **numbers)
-    files = {name: _path(name, given[name]) for name in ("weights", "vectors", "images") if name in given}
-    animate = given.get("animate")
-    snapshots = given.get("snapshots", spelling.default_snapshots(config.steps) if animate is not None else [])
-    if isinstance(snapshots, int | str):
-        snapshots = spelling.parse_snapshots(str(snapshots))
-    objective = ObjectiveRequest(
-        name=given.get("objective", "channel"),
-        vectors=files.get("vectors"),
-        negative=given.get("negative", False),
-        diversity=given.get("diversity", 0.0),
-    )
-    return RenderRequest(
-        model=model,
-        config=config,
-        out=out,
-        label=given.get("label"),
-        weights=files.get("weights"),
-        objective=objective,
-        replicas=given.get("replicas", 1),
-        snapshots=tuple(snapshots),
-        animate=animate,
-        judge=given.get("judge"),
-        images=files.get("images"),
-        numbers=given.get("numbers", False),
-        file_format=given.get("format", "png"),
-        overwrite=overwrite,
-    )
-
-
-def _choice(atlas: Atlas, given: dict[str, Any], order: str) -> LayerChoice:
-    """Which layers and filters."""
-    everywhere = [("*", _filters(given["filters"]))] if "filters" in given else []
+def _choice(atlas: Atlas, filters: job_schema.Filters | None, order: str) -> LayerChoice:
+    """Which layers, and which filters of them."""
+    everywhere = [] if filters is None else [("*", _filters(filters))]
     return LayerChoice(
         layers=tuple(atlas.layers),
         exclude=tuple(atlas.exclude),
@@ -177,7 +131,7 @@ def _layer_filters(number: int, layer: LayerFilters) -> tuple[str, FilterList]:
     try:
         return layer.glob, _filters(layer.filters)
     except RequestError as error:
-        raise JobFileError(f"layer.{number}: {error}") from None
+        raise JobFileError(f"layer.{number}: {for_job_file(error)}") from None
 
 
 def _filters(value: job_schema.Filters) -> FilterList:
@@ -185,16 +139,6 @@ def _filters(value: job_schema.Filters) -> FilterList:
         return tuple(value)
     found = spelling.parse_filters(str(value))
     return found if isinstance(found, str) else tuple(found)
-
-
-def _path(key: str, text: str) -> Path:
-    """A path as it is written, `~` being the home folder."""
-    if "\0" in text:
-        raise ConfigError(f"{key} {text!r} is no path: it has a NUL character in it")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise ConfigError(f"{key} {text!r}: whose home folder that is, is not known; write the whole path") from error
 
 
 def _placed_tasks(job: Job) -> list[tuple[str, LayerTask]]:
@@ -223,21 +167,9 @@ def _said_of(file: Path, place: str) -> Iterator[None]:
     try:
         yield
     except RequestError as error:
-        raise JobFileError(f"{file}: {place}: {_shortened(_as_keys(str(error)))}") from error
+        raise JobFileError(f"{file}: {place}: {_shortened(for_job_file(error))}") from error
 
 
 def _shortened(message: str) -> str:
     """A message without what a page of nonsense in the file would make of it."""
     return job_schema.short(re.sub(r"(\S{150})\S{50,}", r"\1...", message), LONGEST_MESSAGE)
-
-
-def _as_keys(message: str) -> str:
-    """A message of the command line with keys for its options: `crop (--crop) 3` is `crop 3`, `--size 64` `size 64`."""
-    keys = Atlas.__struct_fields__
-
-    def key(match: re.Match[str]) -> str:
-        name = match[1].replace("-", "_")
-        name = {"name": "label"}.get(name, name)
-        return name if name in keys else match[0]
-
-    return OPTION.sub(key, re.sub(r" \(--[a-z0-9-]+\)", "", message))

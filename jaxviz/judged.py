@@ -29,7 +29,7 @@ class PlanJudge:
         natural = natural_images(folder, size)
         if natural is None:
             raise ConfigError(
-                "judging pictures (--judge) needs natural images: give a folder of them (--images DIR), or install "
+                "`judge` needs natural images: give a folder of them, `images` DIR, or install "
                 "scikit-image: pip install 'jaxviz-atlas[natural]'"
             )
         self._judge = Judge(plan.model, plan.layer, objective=plan.objective, natural=natural, cache=default_cache())

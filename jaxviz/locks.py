@@ -82,7 +82,7 @@ class FolderLock:
                 raise
         except OSError as error:
             raise StorageError(
-                f"cannot lock folder {folder}: {error.strerror or error}; choose another --out"
+                f"cannot lock folder {folder}: {error.strerror or error}; choose another `out`"
             ) from error
         return lock
 
@@ -186,6 +186,6 @@ def _in_use(folder: Path, path: Path) -> FolderInUseError:
     except (OSError, ValueError):
         who = "another process"
     return FolderInUseError(
-        f"--out folder {folder} is in use: {who}, is rendering into it. Wait until it is done or stop it, choose "
-        "another --out or --name, or share the work with --shard I/N in every process"
+        f"`out` folder {folder} is in use: {who}, is rendering into it. Wait until it is done or stop it, choose "
+        "another `out` or `label`, or share the work with `shard` I/N in every process"
     )

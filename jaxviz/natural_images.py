@@ -88,7 +88,7 @@ def natural_images(folder: str | Path | None, size: tuple[int, int]) -> NaturalI
 def _image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         problem = "is a file" if folder.is_file() else "does not exist"
-        raise ConfigError(f"images (--images) {folder} {problem}; give a folder of photographs")
+        raise ConfigError(f"`images` {folder} {problem}; give a folder of photographs")
     found = [
         file
         for file in folder.rglob("*")
@@ -96,7 +96,7 @@ def _image_files(folder: Path) -> list[Path]:
     ]
     if not FEWEST <= len(found) <= MOST:
         raise ConfigError(
-            f"images (--images) {folder} holds {len(found)} images ({', '.join(SUFFIXES)}); "
+            f"`images` {folder} holds {len(found)} images ({', '.join(SUFFIXES)}); "
             f"give a folder with {FEWEST} to {MOST} photographs, some hundreds for percentiles that mean something"
         )
     return sorted(found, key=lambda file: file.relative_to(folder).parts)
@@ -134,7 +134,7 @@ def _read(file: Path) -> Image.Image:
             return _rgb(ImageOps.exif_transpose(image))
     except UNREADABLE as error:
         raise ConfigError(
-            f"images (--images) holds {file}, which cannot be read as a photograph ({error or type(error).__name__}); "
+            f"`images` holds {file}, which cannot be read as a photograph ({error or type(error).__name__}); "
             "remove it or give another folder"
         ) from error
 

@@ -50,12 +50,13 @@ class Channel(Objective):
     def check(self, activation_shape: tuple[int, ...], layer: str) -> None:
         """The border leaves something of the map."""
         if self.border < 0:
-            raise ConfigError(f"activation_border (--activation-border) {self.border} must be 0 or more; give 0")
+            raise ConfigError("must be 0 or more", argument="activation_border", value=self.border, try_next="give 0")
         if len(activation_shape) == 3 and self.border and min(activation_shape[:2]) <= 2 * self.border:
             height, width = activation_shape[:2]
             raise ConfigError(
-                f"activation_border {self.border} leaves nothing of the {height}x{width} map of layer {layer!r}; "
-                f"give --activation-border {(min(height, width) - 1) // 2} or less, or a larger --size"
+                f"activation_border {self.border} leaves nothing of the {height}x{width} map of layer {layer!r}",
+                argument="activation_border",
+                try_next=f"give `activation_border` {(min(height, width) - 1) // 2} or less, or a larger `image_size`",
             )
 
 
@@ -87,7 +88,7 @@ class Neuron(Objective):
         for axis, at, length in (("y", self.y, lengths[0]), ("x", self.x, lengths[1])):
             if at is not None and not 0 <= at < length:
                 raise ConfigError(
-                    f"objective {self.describe()} (--objective): {axis} {at} is outside the {lengths[0]}x{lengths[1]} "
+                    f"`objective` {self.describe()}: {axis} {at} is outside the {lengths[0]}x{lengths[1]} "
                     f"map of layer {layer!r}; give 0 to {length - 1}, or leave it out for the centre"
                 )
 
@@ -145,8 +146,7 @@ class Direction(Objective):
             raise ConfigError(f"{wrong} are zero in row {row}, which is no direction; leave it out")
         if not 0 <= self.cossim_power < math.inf:
             raise ConfigError(
-                f"objective direction (--objective direction:POWER): cossim_power {self.cossim_power!r} must be 0 or "
-                "more; give for example 2"
+                f"`objective` direction:POWER: cossim_power {self.cossim_power!r} must be 0 or more; give for example 2"
             )
 
     @property
@@ -171,7 +171,7 @@ class ClassLogit(Objective):
         """The layer holds one number per class."""
         if len(activation_shape) != 1:
             raise ConfigError(
-                f"objective class_logit (--objective) needs a classifier's layer, of shape (classes,); layer {layer!r} "
+                f"`objective` class_logit needs a classifier's layer, of shape (classes,); layer {layer!r} "
                 f"has {activation_shape}. Render 'predictions' (in Python with load_model(..., head=True))"
             )
 
@@ -264,13 +264,13 @@ def parse_objective(text: str, *, border: int = 0, vectors: Any = None) -> Objec
     `border` is for `channel`, `vectors` (rows, channels) for `direction`. Raises ConfigError.
     """
     name, colon, option = text.partition(":")
-    wrong = f"objective (--objective) {text!r}"
+    wrong = f"`objective` {text!r}"
     if name not in OBJECTIVES:
         raise ConfigError(f"{wrong} is none of {', '.join(OBJECTIVES)}; {nearest(name, OBJECTIVES)}")
     if colon and name not in ("neuron", "direction"):
         raise ConfigError(f"{wrong} takes nothing after the name; give {name!r}")
     if border and name != "channel":
-        raise ConfigError(f"{wrong} has no activation_border (--activation-border); leave it out, or give 'channel'")
+        raise ConfigError(f"{wrong} has no `activation_border`; leave it out, or give 'channel'")
     if (vectors is not None) != (name == "direction"):
         raise ConfigError(
             f"{wrong} with{'out' if vectors is None else ''} vectors; only and always 'direction' has them"

@@ -205,7 +205,7 @@ def _whole_units(images: int, together: int, *, automatic: bool) -> int:
         return max(images // together, 1) * together
     if images % together:
         raise ConfigError(
-            f"batch_size (--batch-size) {images} does not hold whole groups of {together} replicas, which diversity "
+            f"`batch_size` {images} does not hold whole groups of {together} replicas, which diversity "
             f"couples; give a multiple of {together}"
         )
     return images

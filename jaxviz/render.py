@@ -256,11 +256,13 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
 def _does_not_fit(plan: Plan, fits: int) -> DeviceMemoryError:
     """`fits` images may fit instead; 0: not even one."""
     size = f"{plan.config.size[0]}x{plan.config.size[1]}"
-    try_next = f"try --batch-size {fits} or a smaller --size" if fits else "give a smaller --size"
+    try_next = f"try `batch_size` {fits} or a smaller `image_size`" if fits else "give a smaller `image_size`"
     return DeviceMemoryError(
-        f"batch_size (--batch-size) {plan.recipe.batch_size} with images of {size} px does not fit the memory of "
-        f"{device_name()}; {try_next}",
+        f"with images of {size} px does not fit the memory of {device_name()}",
         fits=fits,
+        argument="batch_size",
+        value=plan.recipe.batch_size,
+        try_next=try_next,
     )
 
 

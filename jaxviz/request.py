@@ -34,8 +34,9 @@ def check_request(
     size = f"{config.size[0]}x{config.size[1]}"
     if 0 in activation:
         raise ConfigError(
-            f"image_size (--size) {size} leaves an empty activation {activation} at layer {layer!r}; "
-            "give a larger --size"
+            f"`image_size` {size} leaves an empty activation {activation} at layer {layer!r}",
+            argument="image_size",
+            try_next="give a larger `image_size`",
         )
     objective.check(activation, layer)
     return _checked_filters(filters, objective.choices(activation[-1]), layer)
@@ -47,18 +48,22 @@ def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, 
     if isinstance(filters, str):
         if filters == "all":
             return tuple(range(channels))
-        raise FilterError(f"filters {filters!r} is neither filter numbers nor 'all'")
+        raise FilterError("is neither filter numbers nor 'all'", argument="filters", value=filters)
     try:
         chosen = tuple(operator.index(number) for number in filters)
     except TypeError as error:
-        raise FilterError(f"filters {filters!r} are not whole numbers, such as range(64) or [3, 7]") from error
+        raise FilterError(
+            "are not whole numbers, such as range(64) or [3, 7]", argument="filters", value=filters
+        ) from error
     if not chosen or len(set(chosen)) < len(chosen):
-        raise FilterError(f"filters {list(chosen)!r} must be distinct filter numbers, at least one")
+        raise FilterError("must be distinct filter numbers, at least one", argument="filters", value=list(chosen))
     outside = [number for number in chosen if not 0 <= number < channels]
     if outside:
         raise FilterError(
-            f"filters (--filters) {outside[0]} is out of range; layer {layer!r} has {channels} filters, "
-            f"0-{channels - 1}. Type for example: --filters 0-{min(63, channels - 1)}"
+            f"is out of range; layer {layer!r} has {channels} filters, 0-{channels - 1}",
+            argument="filters",
+            value=outside[0],
+            try_next=f"Type for example: `filters` 0-{min(63, channels - 1)}",
         )
     return chosen
 
@@ -66,7 +71,7 @@ def _checked_filters(filters: Filters, channels: int, layer: str) -> tuple[int, 
 def check_replicas(replicas: Any) -> None:
     """Raise ConfigError unless it is a number of pictures of one filter."""
     if not isinstance(replicas, int) or isinstance(replicas, bool) or not 1 <= replicas <= LARGEST_REPLICAS:
-        raise ConfigError(f"replicas (--replicas) {replicas!r} is not a whole number from 1 to {LARGEST_REPLICAS}")
+        raise ConfigError(argument="replicas", value=replicas, allowed=f"a whole number from 1 to {LARGEST_REPLICAS}")
 
 
 def checked_snapshots(snapshots: Any, config: RenderConfig) -> tuple[int, ...]:
@@ -74,12 +79,14 @@ def checked_snapshots(snapshots: Any, config: RenderConfig) -> tuple[int, ...]:
     try:
         steps = tuple(sorted({operator.index(step) for step in snapshots}))
     except TypeError as error:
-        raise ConfigError(f"snapshots (--snapshots) {snapshots!r} are not steps, such as (1, 8, 32)") from error
+        raise ConfigError("are not steps, such as (1, 8, 32)", argument="snapshots", value=snapshots) from error
     outside = [step for step in steps if not 0 <= step <= config.steps]
     if outside:
         raise ConfigError(
-            f"snapshots (--snapshots) {outside[0]} is out of range; with {config.steps} steps it is 0 (the start) "
-            f"to {config.steps}. Give other snapshots or more --steps"
+            f"is out of range; with {config.steps} steps it is 0 (the start) to {config.steps}",
+            argument="snapshots",
+            value=outside[0],
+            try_next="Give other snapshots or more `steps`",
         )
     return steps
 

@@ -6,9 +6,9 @@ What is no value of the option is a ConfigError or FilterError that says what is
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
-from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError
 from jaxviz.locks import Shard
 
@@ -16,11 +16,16 @@ NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of 
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """The value of --size: (height, width) in pixels."""
+    """The value of --size: (height, width) in pixels; how many there may be is left to `RenderConfig`."""
     height, cross, width = text.lower().partition("x")
     if not NUMBER.fullmatch(height) or (cross and not NUMBER.fullmatch(width)):
-        raise ConfigError(f"--size {text!r} is neither PX nor HxW. Type for example: --size 180 or --size 128x192")
-    return RenderConfig.keras(image_size=(int(height), int(width or height)), crop=0).size
+        raise ConfigError(
+            f"`image_size` {text!r} is neither PX nor HxW",
+            argument="image_size",
+            value=text,
+            try_next="Type for example: `image_size` 180 or `image_size` 128x192",
+        )
+    return int(height), int(width or height)
 
 
 def parse_filters(text: str) -> list[int] | Literal["all"]:
@@ -36,13 +41,18 @@ def parse_filters(text: str) -> list[int] | Literal["all"]:
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         if not NUMBER.fullmatch(first) or (dash and not NUMBER.fullmatch(last)):
             raise FilterError(
-                f"--filters {text!r}: {part.strip()!r} is neither a number nor a range. "
-                "Type for example: --filters 0-63, --filters 3,7,100-120 or --filters all"
+                f"`filters` {text!r}: {part.strip()!r} is neither a number nor a range",
+                argument="filters",
+                value=text,
+                try_next="Type for example: `filters` 0-63, `filters` 3,7,100-120 or `filters` all",
             )
         low, high = int(first), int(last or first)
         if low > high:
             raise FilterError(
-                f"--filters {text!r}: {part.strip()!r} is no range; the smaller number comes first, such as 0-63"
+                f"`filters` {text!r}: {part.strip()!r} is no range",
+                argument="filters",
+                value=text,
+                try_next="the smaller number comes first, such as 0-63",
             )
         numbers.update(range(low, high + 1))
     return sorted(numbers)
@@ -59,7 +69,12 @@ def parse_snapshots(text: str) -> list[int]:
     """The value of --snapshots: steps."""
     steps = [part.strip() for part in text.split(",")]
     if not all(NUMBER.fullmatch(step) for step in steps):
-        raise ConfigError(f"--snapshots {text!r} is no list of steps. Type for example: --snapshots 1,8,32,128")
+        raise ConfigError(
+            f"`snapshots` {text!r} is no list of steps",
+            argument="snapshots",
+            value=text,
+            try_next="Type for example: `snapshots` 1,8,32,128",
+        )
     return [int(step) for step in steps]
 
 
@@ -90,7 +105,23 @@ def parse_shard(text: str | None) -> Shard | None:
     index, slash, count = text.partition("/")
     if slash and NUMBER.fullmatch(index) and NUMBER.fullmatch(count) and 1 <= int(index) <= int(count):
         return Shard(int(index), int(count))
-    raise ConfigError(f"--shard {text!r} is not part I of N, from 1. Type for example: --shard 1/3")
+    raise ConfigError(
+        f"`shard` {text!r} is not part I of N, from 1",
+        argument="shard",
+        value=text,
+        try_next="Type for example: `shard` 1/3",
+    )
+
+
+def parse_path(text: str, argument: str) -> Path:
+    """The path that an argument names, `~` being the home folder."""
+    if "\0" in text:
+        raise ConfigError("is no path: it has a NUL character in it", argument=argument, value=text)
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        problem = f"`{argument}` {text!r}: whose home folder that is, is not known"
+        raise ConfigError(problem, argument=argument, value=text, try_next="write the whole path") from error
 
 
 def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:
@@ -101,6 +132,9 @@ def _parse_transform(part: str, text: str) -> tuple[str | float, ...]:
         return name, *(float(number) if set(number) & set(".e") else int(number) for number in numbers)
     except ValueError:
         raise ConfigError(
-            f"--transforms {text!r}: {part!r} is no transform with numbers. Type for example: "
-            "--transforms pad:12,jitter:8,scale:0.9:1.1,rotate:10,jitter:4 or --transforms none"
+            f"`transforms` {text!r}: {part!r} is no transform with numbers",
+            argument="transforms",
+            value=text,
+            try_next="Type for example: `transforms` pad:12,jitter:8,scale:0.9:1.1,rotate:10,jitter:4 or "
+            "`transforms` none",
         ) from None

@@ -285,8 +285,8 @@ class LayerFolder:
 def foreign_error(path: Path, name: str, reason: str) -> OutputFolderError:
     """What to raise for a folder with pictures of another origin."""
     return OutputFolderError(
-        f"--out folder {path} holds pictures that this run would not make: {name}: {reason}. "
-        "Choose another label with --name LABEL, another --out, or replace them with --overwrite"
+        f"`out` folder {path} holds pictures that this run would not make: {name}: {reason}. "
+        "Choose another label, `label` LABEL, another `out`, or replace them with `overwrite`"
     )
 
 
@@ -294,4 +294,4 @@ def _remove(file: Path) -> None:
     try:
         file.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot remove {file}: {error.strerror or error}; choose another --out") from error
+        raise StorageError(f"cannot remove {file}: {error.strerror or error}; choose another `out`") from error

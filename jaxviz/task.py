@@ -7,16 +7,19 @@ any are fetched, compiled or waited for. What a request makes of them is in atla
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from jaxviz import options
 from jaxviz.config import RenderConfig
 from jaxviz.contents import check_format, first_saved, folder_path
 from jaxviz.errors import ConfigError, FilterError, UnknownLayerError, nearest
 from jaxviz.loading import describe_model, is_own
 from jaxviz.models import HEAD_LAYERS
+from jaxviz.spelling import default_snapshots
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,6 +156,23 @@ class LayerChoice:
     order: str = "cheapest"
 
 
+def render_request(model: str, typed: Mapping[str, Any]) -> RenderRequest:
+    """The request that options make, as they were typed; the preset's and the defaults where nothing was.
+
+    Raises:
+        RequestError: a value outside its range.
+    """
+    values = options.read_options(typed)
+    numbers = {name: values.pop(name) for name in options.SETTINGS if name in values}
+    config = RenderConfig.from_preset(values.pop("preset", "keras"), **numbers)
+    words = {"objective": "name", "vectors": "vectors", "negative": "negative", "diversity": "diversity"}
+    objective = ObjectiveRequest(**{words[name]: values.pop(name) for name in words if name in values})
+    shown = default_snapshots(config.steps) if "animate" in values else []
+    snapshots = values.pop("snapshots", shown)
+    snapshots = (snapshots,) if isinstance(snapshots, int) else tuple(snapshots)
+    return RenderRequest(model=model, config=config, objective=objective, snapshots=snapshots, **values)
+
+
 def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask, ...]:
     """The layers and filters of an atlas, in the order of work.
 
@@ -161,13 +181,14 @@ def atlas_tasks(request: RenderRequest, choice: LayerChoice) -> tuple[LayerTask,
         ConfigError: another order than those of ORDERS, or nothing is left.
     """
     if choice.order not in ORDERS:
-        raise ConfigError(f"order (--order) {choice.order!r} is unknown; allowed: {', '.join(ORDERS)}")
+        raise ConfigError("is unknown", argument="order", value=choice.order, allowed=", ".join(ORDERS))
     chosen = _chosen_layers(request, choice)
     for glob, _ in choice.filters:
         if not fnmatch.filter(chosen, glob):
             raise UnknownLayerError(
-                f"filters (--filters) {glob!r} fits none of the {len(chosen)} chosen layers of {request.model}; "
-                f"{nearest(glob, chosen)}"
+                f"fits none of the {len(chosen)} chosen layers of {request.model}; {nearest(glob, chosen)}",
+                argument="filters",
+                value=glob,
             )
     tasks = [LayerTask(request, layer, _filters_of(layer, choice)) for layer in chosen]
     if choice.order == "cheapest":
@@ -227,17 +248,16 @@ def read_vectors(file: Path) -> np.ndarray:
     """A NumPy file of one array. Raises ConfigError."""
     import numpy as np
 
+    refused = partial(ConfigError, argument="vectors", value=str(file))
     try:
         with file.open("rb") as opened:
             vectors = np.load(opened, allow_pickle=False)
     except OSError as error:
-        raise ConfigError(f"--vectors {str(file)!r} cannot be read: {error.strerror or error}") from error
+        raise refused(f"cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
-        raise ConfigError(
-            f"--vectors {str(file)!r} is no NumPy file of numbers; write one with np.save, (rows, channels)"
-        ) from error
+        raise refused("is no NumPy file of numbers; write one with np.save, (rows, channels)") from error
     if not isinstance(vectors, np.ndarray):
-        raise ConfigError(f"--vectors {str(file)!r} holds several arrays; write one with np.save, (rows, channels)")
+        raise refused("holds several arrays; write one with np.save, (rows, channels)")
     return vectors
 
 
@@ -248,19 +268,21 @@ def _chosen_layers(request: RenderRequest, choice: LayerChoice) -> list[str]:
     table = () if choice.layers else request.network().table()
     convolutions = [layer.name for layer in table if layer.kind in CONVOLUTIONS]
     chosen: dict[str, None] = {} if choice.layers else dict.fromkeys(convolutions)
-    for option, globs in (("layers (--layers)", choice.layers), ("exclude (--exclude)", choice.exclude)):
+    for option, globs in (("layers", choice.layers), ("exclude", choice.exclude)):
         for glob in globs:
             fitting = fnmatch.filter(known, glob)
             if not fitting:
                 raise UnknownLayerError(
-                    f"{option} {glob!r} fits no layer of {model}; {nearest(glob, known)}. See: jaxviz layers {model}"
+                    f"fits no layer of {model}; {nearest(glob, known)}. See: jaxviz layers {model}",
+                    argument=option,
+                    value=glob,
                 )
             if globs is choice.layers:
                 chosen |= dict.fromkeys(fitting)
     left = [name for name in chosen if not any(fnmatch.fnmatchcase(name, glob) for glob in choice.exclude)]
     if not left:
         raise ConfigError(
-            f"exclude (--exclude) {', '.join(choice.exclude)} leaves no layer of {model}; give fewer of them"
+            f"`exclude` {', '.join(choice.exclude)} leaves no layer of {model}; give fewer of them", argument="exclude"
         )
     return left if choice.order == "given" else [name for name in known if name in left]
 
@@ -271,5 +293,7 @@ def _filters_of(layer: str, choice: LayerChoice) -> FilterList:
         if fnmatch.fnmatchcase(layer, glob):
             found = filters
     if found is not None and not isinstance(found, str) and not found:
-        raise FilterError(f"filters (--filters) of layer {layer!r} are none; leave the layer out with --exclude")
+        raise FilterError(
+            f"`filters` of layer {layer!r} are none; leave the layer out with `exclude`", argument="filters"
+        )
     return found

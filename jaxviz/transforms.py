@@ -255,8 +255,9 @@ def from_specs(specs: Sequence[Sequence[Any]]) -> tuple[Transform, ...]:
 def _from_spec(spec: Sequence[Any]) -> Transform:
     if isinstance(spec, str) or not spec or not isinstance(spec[0], str) or spec[0] not in BY_NAME:
         raise ConfigError(
-            f"transforms (--transforms) {spec!r} names none; they are {', '.join(BY_NAME)}, each with its numbers, "
-            f"for example {Pad.example!r}"
+            f"names none; they are {', '.join(BY_NAME)}, each with its numbers, for example {Pad.example!r}",
+            argument="transforms",
+            value=spec,
         )
     kind, numbers = BY_NAME[spec[0]], tuple(spec[1:])
     names = [field.name for field in fields(kind)]

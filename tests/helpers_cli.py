@@ -112,13 +112,13 @@ def install_tiny_model(monkeypatch: pytest.MonkeyPatch) -> Model:
 class Tiny(nnx.Module):
     """Three convolutions of the image."""
 
-    def __init__(self, *, kernel_init: Any, rngs: nnx.Rngs, head: bool = False) -> None:  # noqa: ARG002
+    def __init__(self, *, kernel_init: Any, rngs: nnx.Rngs, head: bool = False) -> None:
         for layer in ("first_conv", "odd_conv"):
             conv = nnx.Conv(3, TINY_CHANNELS, (3, 3), strides=2, kernel_init=kernel_init, rngs=rngs)
             setattr(self, layer, conv)
         self.wide_conv = nnx.Conv(3, 100, (1, 1), strides=4, use_bias=False, kernel_init=kernel_init, rngs=rngs)
 
-    def __call__(self, images: jax.Array, *, logits: bool = False) -> jax.Array:  # noqa: ARG002
+    def __call__(self, images: jax.Array, *, logits: bool = False) -> jax.Array:
         """The widest one's."""
         for layer in ("first_conv", "odd_conv", "wide_conv"):
             x = checkpoint_name(getattr(self, layer)(images), layer)

@@ -8,9 +8,9 @@ import json
 import random
 import tomllib
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from jaxviz.job_schema import Atlas, JobFile, LayerFilters, Options
+from jaxviz.job_schema import Atlas, JobFile, LayerFilters
 
 EXAMPLES = sorted((Path(__file__).parent / "jobs").glob("*.toml"))
 SMALL = """
@@ -33,12 +33,6 @@ objective = "class_logit"
 preset = "distill"
 label = "b"
 """
-TABLES = {  # heading in the README -> its keys
-    "top of the file": JobFile,
-    "`[[atlas]]`": Atlas,
-    "`[defaults]` and `[[atlas]]`": Options,
-    "`[[atlas.layer]]`": LayerFilters,
-}
 KEYS = sorted({*JobFile.__struct_fields__, *Atlas.__struct_fields__, *LayerFilters.__struct_fields__})
 NASTY: list[Any] = [
     0, 1, -1, 2, 7, 63, 64, 180, 10**6, 2**31, 2**32, 2**63 - 1, 2**63, -(2**63), 10**30, 10**400,
@@ -64,18 +58,6 @@ SNIPPETS = [
     b"2026-01-01", b"[" * 3000, b"x = {" * 500, b"\xed\xa0\x80", b"0x" + b"F" * 6000, b"9" * 6000, b"'''", b"\\ud800",
     b"label = 'b'\n", b"[[atlas.layer]]\n", b"[atlas.layer]\n", b"[defaults.steps]\n", b"out.x = 1\n",
 ]  # fmt: skip
-
-
-def schema_table() -> list[str]:
-    """What the README says of the keys of a job file, as the structs have it."""
-    lines = ["| where | key | |", "| --- | --- | --- |"]
-    for heading, table in TABLES.items():
-        hints = get_type_hints(table, include_extras=True)
-        inherited = {name for base in table.__bases__ for name in getattr(base, "__struct_fields__", ())}
-        for place, key in enumerate(name for name in table.__struct_fields__ if name not in inherited):
-            (meta,) = hints[key].__metadata__
-            lines.append(f"| {heading if place == 0 else ''} | `{key}` | {meta.description} |")
-    return lines
 
 
 def mutated(seed: int) -> bytes:

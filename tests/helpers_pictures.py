@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-
-from helpers_networks import conv, dead_under, network
 from helpers_networks import classifier as any_classifier
+from helpers_networks import conv, dead_under, network
 
 from jaxviz import Model, RenderConfig
 

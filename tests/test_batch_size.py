@@ -128,13 +128,13 @@ def test_pictures_after_a_restart_are_those_of_the_smaller_batch(toy_model, two_
 
 
 def test_batch_size_that_was_asked_for_is_an_error_that_says_what_to_type(toy_model, two_images_fit):
-    with pytest.raises(DeviceMemoryError, match="try --batch-size 2"):
+    with pytest.raises(DeviceMemoryError, match="try batch_size 2"):
         render_layer(toy_model, "conv_a", [0], dataclasses.replace(AUTO, batch_size=4))
 
 
 def test_image_of_which_not_one_fits_is_an_error(toy_model, monkeypatch):
     monkeypatch.setattr(batch_size, "free_bytes", lambda _device: 1)
-    with pytest.raises(DeviceMemoryError, match="give a smaller --size"):
+    with pytest.raises(DeviceMemoryError, match="give a smaller image_size"):
         render_layer(toy_model, "conv_a", [0], AUTO)
 
 

@@ -186,9 +186,10 @@ def test_mean_score_does_not_depend_on_the_batch_size(whole_run: list[Report]) -
 
 
 def test_mean_score_is_that_of_the_render(whole_run: list[Report]) -> None:
-    from jaxviz import RenderConfig, render_layer
     from jaxviz.models.layers import GraphForward
     from jaxviz.models.model import Model
+
+    from jaxviz import RenderConfig, render_layer
     from jaxviz.models.random_weights import random_weights
 
     graph = architecture_of_tiny()

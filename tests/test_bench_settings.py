@@ -6,12 +6,12 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from jaxviz.models.graph import GraphBuilder
 
 from jaxviz.bench import dot, machine
 from jaxviz.bench.settings import check_sizes, checked_settings, command_of, default_layers
 from jaxviz.errors import ConfigError
 from jaxviz.models import architecture, list_models
-from jaxviz.models.graph import GraphBuilder
 
 pytestmark = pytest.mark.quick
 
@@ -139,7 +139,7 @@ def test_globs_give_each_layer_once() -> None:
 def test_size_that_leaves_nothing_of_a_layer_is_refused() -> None:
     net = GraphBuilder()
     net.conv(net.conv("input_layer", "first", channels=2), "second", channels=2, kernel=5)
-    with pytest.raises(ConfigError, match=r"\(--size\) 4x9 .* 'second'; give a larger"):
+    with pytest.raises(ConfigError, match=r"image_size 4x9 .* 'second'; give a larger"):
         check_sizes(net.graph(), ["first", "second"], (4, 9))
 
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers_objectives import TOLERANCE
-
-from jaxviz.models import architecture
 from jaxviz.models.graph import GraphBuilder
 from jaxviz.models.layers import GraphForward
+
+from jaxviz.models import architecture
 from jaxviz.models.random_weights import random_weights
 from jaxviz.objectives import (
     Channel,

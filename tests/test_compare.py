@@ -152,11 +152,11 @@ def test_ambiguous_layer_says_which_there_are(several: Path, text: str, label: s
     with pytest.raises(RequestError) as caught:
         find_layer(read_catalogue(several), text, label=label)
     assert "a/conv/keras" in str(caught.value)
-    assert "--model MODEL" in str(caught.value)
+    assert "choose with model MODEL and label LABEL" in str(caught.value)
 
 
 def test_layer_under_another_label_says_where_it_is(several: Path) -> None:
-    with pytest.raises(UnknownLayerError, match="with --name 'maco', but as a/conv/distill, a/conv/keras"):
+    with pytest.raises(UnknownLayerError, match="with label 'maco', but as a/conv/distill, a/conv/keras"):
         find_layer(read_catalogue(several), "a/conv", label="maco")
 
 

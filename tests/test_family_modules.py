@@ -14,15 +14,15 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jaxviz.models.efficientnet_lite_nnx import EfficientNetLite0
+from jaxviz.models.layers import GraphForward
+from jaxviz.models.resnet_v2_nnx import ResNet50V2, ResNetV2
 
 from jaxviz.errors import WeightsError
 from jaxviz.models import MODEL_SIZES, architecture, efficientnet_lite_nnx, list_models, resnet_v2_nnx
-from jaxviz.models.efficientnet_lite_nnx import EfficientNetLite0
 from jaxviz.models.family_forward import FamilyForward
 from jaxviz.models.keras_weights import abstract_module, abstract_weights, from_state, to_state, weight_shapes
-from jaxviz.models.layers import GraphForward
 from jaxviz.models.random_weights import random_weights
-from jaxviz.models.resnet_v2_nnx import ResNet50V2, ResNetV2
 
 FAMILIES = resnet_v2_nnx.MODELS | efficientnet_lite_nnx.MODELS
 TOLERANCE = 1e-5  # of the largest number of an activation; the tables fold a batch norm into one factor and one summand

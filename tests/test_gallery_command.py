@@ -24,12 +24,12 @@ from jaxviz.cli import app
 from jaxviz.config import PRESETS
 from jaxviz.gallery.command import OUT, render_again
 from jaxviz.objectives import Channel, ClassLogit, Direction, Diversity, LayerActivity, Neuron, parse_objective
+from jaxviz.options import SETTINGS
 from jaxviz.recipe import Recipe
-from jaxviz.spelling import parse_batch_size, parse_filters, parse_size, parse_transforms
+from jaxviz.spelling import parse_filters
+from jaxviz.task import render_request
 
 VECTORS = np.eye(4, dtype=np.float32)
-GIVEN = ("steps", "step_size", "crop", "seed", "activation_border", "parameterization", "optimizer")
-GIVEN += ("attempts", "tv", "l1", "l2", "dtype")
 
 
 def typed(text: str) -> tuple[dict[str, Any], RenderConfig, Objective]:
@@ -38,12 +38,7 @@ def typed(text: str) -> tuple[dict[str, Any], RenderConfig, Objective]:
     assert words[:2] == ["jaxviz", "render"]
     command = typer.main.get_command(app).commands["render"]  # type: ignore[attr-defined]
     asked = command.make_context("render", words[2:]).params
-    values = {name: asked[name] for name in GIVEN}
-    values |= {"image_size": parse_size(asked["size"]) if asked["size"] else None}
-    values |= {"transforms": parse_transforms(asked["transforms"]) if asked["transforms"] else None}
-    values |= {"batch_size": parse_batch_size(asked["batch_size"])}
-    given_values = {name: value for name, value in values.items() if value is not None}
-    config = RenderConfig.from_preset(asked["preset"], **given_values)
+    config = render_request("tiny", {name: asked[name] for name in ("preset", *SETTINGS)}).config
     vectors = VECTORS if asked["vectors"] else None
     objective = parse_objective(asked["objective"], border=config.activation_border, vectors=vectors)
     objective = -objective if asked["negative"] else objective
@@ -72,6 +67,9 @@ configs = st.builds(
             "tv": numbers,
             "l2": numbers,
             "attempts": st.integers(1, 9),
+            "contrast": numbers,
+            "initial_range": numbers,
+            "rescue_steps": st.integers(0, 99),
             "dtype": st.just("bfloat16"),
             "transforms": st.sampled_from([(), (("pad", 3),), (("scale", 0.5, 1.25), ("noise", 1e-5), ("jitter", 4))]),
         },
@@ -91,7 +89,7 @@ def test_command_gives_the_recipe_back(config, batch_size, filter_index, replica
     assert objective.describe() == "channel"
     assert asked["replicas"] == replica + 1
     assert str(asked["out"]) == OUT
-    assert (asked["name"] or asked["preset"]) == "keras"
+    assert (asked["label"] or asked["preset"]) == "keras"
 
 
 @pytest.mark.parametrize(
@@ -137,9 +135,6 @@ def test_command_names_the_preset_and_nothing_that_it_says(preset):
 @pytest.mark.parametrize(
     ("changes", "objective", "said"),
     [
-        ({"contrast": 0.3}, None, "contrast, here 0.3"),
-        ({"initial_range": 0.5}, None, "initial range"),
-        ({"rescue_steps": 3, "transforms": (("scale", 0.5, 1.5), ("jitter", 4))}, None, "rescue steps"),
         ({}, Channel() - 0.5 * Neuron(y=2, x=2), "the objective channel - 0.5 * neuron(y=2, x=2)"),
         ({}, 2 * Channel(), "the objective 2.0 * channel"),
         ({}, Channel(3), "the objective channel(border=3)"),  # of a config without a border

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from helpers_tiers import thinned
+from jaxviz.models.layers import GraphForward
 
 from jaxviz.models import architecture, list_models
-from jaxviz.models.layers import GraphForward
 
 PUBLISHED_PARAMETERS = {  # keras.applications' model.summary(), without top and with; TensorFlow's lite table
     "resnet50v2": (23_564_800, 25_613_800),

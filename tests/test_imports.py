@@ -30,13 +30,13 @@ ROWS = [
         "jaxviz.cli.render",
         "jaxviz.cli.run",
     },
-    {"jaxviz.cli.dry_run", "jaxviz.cli.render_options", "jaxviz.cli.work"},
+    {"jaxviz.cli.dry_run", "jaxviz.cli.work"},
     {"jaxviz.cli.bench_text", "jaxviz.cli.compare_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
     {"jaxviz.estimate", "jaxviz.jobs"},
     {"jaxviz.atlas", "jaxviz.merge", "jaxviz.short_run"},
     {"jaxviz.early_checks"},
-    {"jaxviz.job_schema", "jaxviz.spelling", "jaxviz.task", "jaxviz.writer"},
+    {"jaxviz.job_schema", "jaxviz.task", "jaxviz.writer"},
     {"jaxviz.bench.measure", "jaxviz.bench.compare", "jaxviz.bench.files"},
     {"jaxviz.bench.executable"},
     {"jaxviz.bench", "jaxviz.bench.dot", "jaxviz.bench.figures", "jaxviz.bench.machine", "jaxviz.bench.settings"},
@@ -80,11 +80,13 @@ ROWS = [
     FAMILY_MODULES,
     {"jaxviz.models.graph"},
     {"jaxviz.devices", "jaxviz.natural_images"},
+    {"jaxviz.options"},
     {
         "jaxviz.recipe",
         "jaxviz.config",
         "jaxviz.events",
         "jaxviz.records",
+        "jaxviz.spelling",
         "jaxviz.files",
         "jaxviz.locks",
         "jaxviz.paths",
@@ -229,7 +231,8 @@ def test_other_frameworks_are_imported_inside_functions_by(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["jaxviz.config", "jaxviz.errors", "jaxviz.files", "jaxviz.images", "jaxviz.models.graph"]
+    "module",
+    ["jaxviz.config", "jaxviz.options", "jaxviz.errors", "jaxviz.files", "jaxviz.images", "jaxviz.models.graph"],
 )
 def test_jax_is_not_imported_at_the_top_of(module: str) -> None:
     assert [str(one) for one in imports_of(module) if one.target.split(".")[0] in ("jax", "flax")] == []

@@ -8,16 +8,12 @@ from pathlib import Path
 
 import pytest
 from helpers_cli import run
-from helpers_jobs import EXAMPLES, schema_table
+from helpers_jobs import EXAMPLES
 
 pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parents[1]
 SECTION = (ROOT / "README.md").read_text().partition("## Job files")[2].partition("\n## ")[0]
-
-
-def test_table_of_keys_is_the_structs() -> None:
-    assert "\n".join(schema_table()) in SECTION
 
 
 def test_example_is_the_tested_one() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,9 @@ import pytest
 from helpers_cli import run
 from helpers_jobs import EXAMPLES, SMALL
 
-from jaxviz.cli.render_options import RenderOptions
 from jaxviz.config import RenderConfig
 from jaxviz.errors import JobFileError
-from jaxviz.job_schema import OF_THE_COMMAND, Atlas, JobFile, Options
+from jaxviz.job_schema import Atlas, JobFile
 from jaxviz.jobs import Job, check_job, job_tasks, read_job
 from jaxviz.models import architecture
 from jaxviz.task import LayerTask
@@ -112,14 +110,6 @@ def test_paths_are_relative_to_the_current_folder(tmp_path: Path) -> None:
 def test_byte_order_mark_of_an_editor_is_no_matter(tmp_path: Path) -> None:
     Path("job.toml").write_bytes(b"\xef\xbb\xbf" + ATLAS.replace("\n", "\r\n").encode())
     assert len(job_tasks(read_job("job.toml"))) == 1
-
-
-def test_keys_are_the_options_of_render() -> None:
-    options = {"format" if field.name == "file_format" else field.name for field in fields(RenderOptions)}
-    options = (options - {"name"}) | {"label", "filters"}
-    without_option = {"initial_range", "contrast", "rescue_steps"}
-    assert set(Options.__struct_fields__) | {"out"} == (options | without_option) - set(OF_THE_COMMAND)
-    assert {field.name for field in fields(RenderConfig)} - {"image_size"} <= set(Options.__struct_fields__)
 
 
 # What is refused

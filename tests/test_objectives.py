@@ -310,7 +310,7 @@ def test_choices_are(objective, choices):
 
 REFUSED = {
     "border": (Channel(3), "activation_border 3 leaves nothing of the 5x6 map of layer 'conv'; give .* 2 or less"),
-    "negative border": (Channel(-1), "activation_border .* -1"),
+    "negative border": (Channel(-1), "activation_border -1 must be 0 or more"),
     "y": (Neuron(y=5), "y 5 is outside the 5x6 map of layer 'conv'; give 0 to 4"),
     "x": (Neuron(x=6), "x 6 is outside the 5x6 map of layer 'conv'; give 0 to 5"),
     "negative x": (Neuron(x=-1), "x -1 is outside"),

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from jaxviz.network.rules import redirect
 from jaxviz.models.graph import GraphBuilder
 from jaxviz.models.layers import GraphForward
+
 from jaxviz.models.random_weights import random_weights
+from jaxviz.network.rules import redirect
 
 RELUS = {"relu": (redirect.relu, jax.nn.relu), "relu6": (redirect.relu6, jax.nn.relu6)}
 VALUES = jnp.array([-7.0, -1.0, 0.0, 0.5, 3.0, 6.0, 7.0, 20.0])

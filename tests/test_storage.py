@@ -19,6 +19,7 @@ from jaxviz import Model, RenderConfig, images
 from jaxviz.contents import first_saved, folder_path
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.layer_record import LayerRecord, read_layer_record
+from jaxviz.options import for_command_line
 from jaxviz.provenance import SCHEMA, Saved, jaxlib_version, picture_bytes, read_saved
 from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
@@ -234,7 +235,7 @@ def test_another_recipe_is_refused_with(tmp_path: Path, hint: str) -> None:
     fill(tmp_path, picture(1))
     with pytest.raises(OutputFolderError) as caught:
         LayerFolder.open(tmp_path, OTHER_RECIPE, label="keras")
-    assert hint in str(caught.value)
+    assert hint in for_command_line(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -337,8 +338,9 @@ def test_layer_with_a_slash_is_written_by_its_own_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("label", ["", "a/b", "..", ".", "../x", "/x", ".hidden", "-x", "a\n", "a b", "ä", "x" * 101])
 def test_bad_label_is_refused(tmp_path: Path, label: str) -> None:
-    with pytest.raises(OutputFolderError, match="--name"):
+    with pytest.raises(OutputFolderError) as caught:
         LayerFolder.open(tmp_path / "out", RECIPE, label=label)
+    assert f"--name {label!r} is no label" in for_command_line(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -355,6 +357,6 @@ def test_layer_name_too_long_for_the_disk_is_a_storage_error(tmp_path: Path) -> 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
 def test_out_that_is_a_file_is_refused(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(OutputFolderError, match=r"--out leads to .*file, which is a file"):
+    with pytest.raises(OutputFolderError, match=r"out leads to .*file, which is a file"):
         LayerFolder.open(tmp_path / "file" / below, RECIPE, label="keras")
     assert (tmp_path / "file").read_text() == "mine"

@@ -12,10 +12,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
+from jaxviz.models.layers import GraphForward
+
 from benchmarks.visit import hlo
 from jaxviz import ascent
 from jaxviz.models import architecture
-from jaxviz.models.layers import GraphForward
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 

@@ -12,6 +12,7 @@ import typer
 
 from jaxviz.errors import JaxvizError
 from jaxviz.models import check_model
+from jaxviz.options import for_command_line
 from weights_convert import digests
 from weights_convert.locate import published_weights
 from weights_convert.progress import DownloadBar
@@ -132,7 +133,7 @@ def _reported_errors() -> Iterator[None]:
     try:
         yield
     except JaxvizError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {for_command_line(error)}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was left; the same command starts again", file=sys.stderr)

@@ -190,7 +190,11 @@ def _row(layer: str, quantity: str, ours: Array, theirs: Array, tolerance: float
 def _checked_size(model_name: str, size: int | None) -> int:
     fixed = REFERENCE_SIZES.get(model_name)
     if fixed is not None and size not in (None, fixed):
-        raise ConfigError(f"--size {size} cannot be compared: the reference of {model_name} pads for {fixed} px only")
+        raise ConfigError(
+            f"`image_size` {size} cannot be compared: the reference of {model_name} pads for {fixed} px only",
+            argument="image_size",
+            value=size,
+        )
     if size is not None and size < 1:
-        raise ConfigError(f"--size {size} is not a number of pixels above 0")
+        raise ConfigError(f"`image_size` {size} is not a number of pixels above 0", argument="image_size", value=size)
     return fixed or size or DEFAULT_SIZE

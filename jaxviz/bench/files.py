@@ -23,9 +23,17 @@ def check_out(path: Path, *, overwrite: bool) -> None:
         StorageError: its folder cannot be made or written to.
     """
     if path.is_dir():
-        raise OutputFolderError(f"--out {str(path)!r} is a folder; name a file, such as {path / 'bench.json'}")
+        raise OutputFolderError(
+            f"`out` {str(path)!r} is a folder; name a file, such as {path / 'bench.json'}",
+            argument="out",
+            value=str(path),
+        )
     if path.exists() and not overwrite:
-        raise OutputFolderError(f"--out {str(path)!r} is there already; choose another name, or add --overwrite")
+        raise OutputFolderError(
+            f"`out` {str(path)!r} is there already; choose another name, or add `overwrite`",
+            argument="out",
+            value=str(path),
+        )
     check_writable(path.parent)
 
 

@@ -106,7 +106,7 @@ def _prepared(settings: Settings, say: Say) -> Bench:
         on_devices = jax.block_until_ready(jax.device_put(weights, whole))
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if ran_out_of_memory(error):
-            raise DeviceMemoryError(f"MODEL (--model) {settings.model!r}: its weights do not fit the device") from error
+            raise DeviceMemoryError(f"`model` {settings.model!r}: its weights do not fit the device") from error
         raise
     step_size = jax.device_put(jnp.float32(RenderConfig.keras().step_size), whole)
     return Bench(settings, model, mesh, on_devices, step_size)

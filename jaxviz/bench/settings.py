@@ -50,7 +50,7 @@ def checked_settings(
     for dtype in dtypes:
         RenderConfig.keras(image_size=size, crop=0, steps=steps, seed=seed, dtype=dtype)
     if not 1 <= repeats <= MOST_REPEATS:
-        raise ConfigError(f"repeats (--repeats) {repeats} is not a whole number from 1 to {MOST_REPEATS}")
+        raise ConfigError(argument="repeats", value=repeats, allowed=f"a whole number from 1 to {MOST_REPEATS}")
     chosen = default_layers(network, quick=quick) if layers is None else matching_layers(model, network, layers)
     check_sizes(network, chosen, size)
     return Settings(
@@ -83,8 +83,10 @@ def matching_layers(model: str, network: Model, patterns: Sequence[str]) -> tupl
         found = fnmatch.filter(network.layers, pattern)
         if not found:
             raise UnknownLayerError(
-                f"--layers {pattern!r} fits no layer of {model}; {nearest(pattern, network.layers)}. "
-                f"See: jaxviz layers {model}"
+                f"`layers` {pattern!r} fits no layer of {model}; {nearest(pattern, network.layers)}",
+                argument="layers",
+                value=pattern,
+                try_next=f"See: jaxviz layers {model}",
             )
         chosen.update(dict.fromkeys(found))
     return tuple(chosen)
@@ -104,7 +106,7 @@ def command_of(settings: Settings) -> str:
 
 def _checked_batch_sizes(sizes: Sequence[Any] | str) -> tuple[int, ...]:
     if isinstance(sizes, str) or not sizes or "auto" in sizes:
-        raise ConfigError(f"batch_size (--batch-size) {sizes!r} is neither 'auto' nor numbers, such as 1,4,16")
+        raise ConfigError("is neither 'auto' nor numbers, such as 1,4,16", argument="batch_size", value=sizes)
     for size in sizes:
         RenderConfig.keras(batch_size=size)
     return tuple(sorted(set(sizes)))
@@ -116,6 +118,7 @@ def check_sizes(network: Model, layers: Sequence[str], size: tuple[int, int]) ->
         shape = network.layer(layer, size).shape
         if 0 in shape:
             raise ConfigError(
-                f"image_size (--size) {size[0]}x{size[1]} leaves an empty activation {shape} at layer {layer!r}; "
-                "give a larger --size"
+                f"`image_size` {size[0]}x{size[1]} leaves an empty activation {shape} at layer {layer!r}",
+                argument="image_size",
+                try_next="give a larger `image_size`",
             )

@@ -75,7 +75,8 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
     "receptive_field" is "image" where a cell sees all of it; "slow" says why a convolution has no fast gradient.
     """
     with reported_errors():
-        height, width = parse_size(size) if size is not None else RenderConfig.keras().size
+        chosen = {} if size is None else {"image_size": parse_size(size), "crop": 0}
+        height, width = RenderConfig.keras(**chosen).size
         rows = [
             {
                 "layer": layer.name,

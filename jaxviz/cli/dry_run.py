@@ -62,7 +62,7 @@ def dry_run(
             found = estimate(tasks, measure=measure, started=started, say=say, download_bar=spoken)
     except WeightsUnavailableError as error:
         raise WeightsUnavailableError(
-            f"{error}. Without weights, --no-measure tells all but memory and time"
+            f"{error.text}. Without weights, `no_measure` tells all but memory and time"
         ) from error
     typer.echo(to_json(_values(found)) if as_json else printable(estimate_text(found)))
 

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
-from jaxviz.cli.options import Json, ModelName
-from jaxviz.cli.render_options import RenderOptions, takes_render_options
+from jaxviz.cli.options import Json, ModelName, RenderOptions, takes_render_options
 from jaxviz.cli.terminal import reported_errors
 from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
 from jaxviz.spelling import parse_filter_rules, parse_filters
-from jaxviz.task import LayerChoice, LayerTask, atlas_tasks
+from jaxviz.task import LayerChoice, LayerTask, atlas_tasks, render_request
 
 Layers = Annotated[
     list[str] | None,
@@ -41,7 +40,7 @@ def render(
     """
     with reported_errors(progress=progress):
         chosen = None if filters is None else parse_filters(filters)
-        task = LayerTask(options.request(model), layer, tuple(chosen) if isinstance(chosen, list) else chosen)
+        task = LayerTask(render_request(model, options), layer, tuple(chosen) if isinstance(chosen, list) else chosen)
         work([task], progress=progress, strict=strict, verbose=verbose, as_json=as_json, one=True)
 
 
@@ -79,7 +78,7 @@ def atlas(
             filters=parse_filter_rules(filters or []),
             order=order,
         )
-        tasks = atlas_tasks(options.request(model), choice)
+        tasks = atlas_tasks(render_request(model, options), choice)
         if dry:
             dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose, progress=progress)
             return

@@ -16,6 +16,7 @@ import typer
 from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
 from jaxviz.events import Ended, Logged
+from jaxviz.options import for_command_line
 
 RESEND_AFTER_S = 0.2  # enough for a busy machine to leave the callback: what arrives before that is lost too
 LEFT_OUT_SHOWN = 5
@@ -55,7 +56,7 @@ def reported_errors(
     try:
         yield
     except JaxvizError as error:
-        fail(f"error: {error}", error.exit_code, progress=progress)
+        fail(f"error: {for_command_line(error)}", error.exit_code, progress=progress)
     except KeyboardInterrupt:
         fail(interrupted, 130, progress=progress)
     except BrokenPipeError:  # stdout was closed, as `| head` does

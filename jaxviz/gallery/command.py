@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from jaxviz.config import OPTIONS, PRESETS, RecordedConfig, RenderConfig
+from jaxviz.config import PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError
 from jaxviz.models import HEAD_LAYERS, MODELS
+from jaxviz.options import BY_NAME
 from jaxviz.recipe import Recipe, Term
 
 OUT = "again"  # a folder of its own: in the first one the picture is there already, and nothing would be rendered
@@ -64,7 +65,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     terms = recipe.objective if all(term["name"] in CLASSES for term in recipe.objective) else None
     known = recipe.model in MODELS
     options = _objective_options(terms, recipe.config.activation_border)
-    reasons = _reasons(recipe, changed, options, known=known)
+    reasons = _reasons(recipe, options, known=known)
     name = label if label is not None and LABEL.fullmatch(label) else preset
     notes = _notes(recipe, terms)
 
@@ -76,7 +77,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     def in_shell(filter_index: int, replica: int) -> Again:
         words = ["jaxviz", "render", recipe.model, recipe.layer, "--filters", str(filter_index), "--preset", preset]
         for field, value in changed.items():
-            words += [f"--{OPTIONS[field]}", _option_value(field, value)]
+            words += [BY_NAME[field].flag, _option_value(field, value)]
         replicas = _replicas(recipe, replica)
         words += [*(options or ()), *(["--replicas", str(replicas)] if replicas > 1 else [])]
         words += ["--batch-size", str(recipe.batch_size), "--out", OUT, *(["--name", name] if name != preset else [])]
@@ -94,14 +95,11 @@ def _replicas(recipe: Recipe, replica: int) -> int:
     return recipe.replicas if recipe.replicas > 1 else replica + 1
 
 
-def _reasons(recipe: Recipe, changed: dict[str, Any], options: list[str] | None, *, known: bool) -> list[str]:
+def _reasons(recipe: Recipe, options: list[str] | None, *, known: bool) -> list[str]:
     """What the command line has no option for."""
     reasons = [] if known else ["a network of your own"]
     if recipe.initial_images_sha256 is not None:
         reasons.append("starting images")
-    reasons += [
-        f"{field.replace('_', ' ')}, here {value!r}" for field, value in changed.items() if field not in OPTIONS
-    ]
     if options is None:
         reasons.append(f"the objective {recipe.objective_text}")
     return reasons
@@ -119,11 +117,7 @@ def _nearest_preset(config: RecordedConfig) -> tuple[str, dict[str, Any]]:
     for preset in PRESETS:
         numbers = RenderConfig.from_preset(preset).numbers()
         found.append((preset, {name: value for name, value in values.items() if getattr(numbers, name) != value}))
-    return min(found, key=lambda one: _effort(one[1]))
-
-
-def _effort(changed: dict[str, Any]) -> tuple[int, int]:
-    return sum(name not in OPTIONS for name in changed), len(changed)
+    return min(found, key=lambda one: len(one[1]))
 
 
 def _option_value(field: str, value: Any) -> str:

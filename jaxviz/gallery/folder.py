@@ -47,15 +47,15 @@ class SiteFolder:
         try:
             for folder in (path, *path.parents):
                 if folder.exists() and not folder.is_dir():
-                    raise OutputFolderError(f"--out {path} leads to {folder}, which is a file; give a folder")
+                    raise OutputFolderError(f"`out` {path} leads to {folder}, which is a file; give a folder")
             occupied = path.is_dir() and any(not child.name.startswith(".") for child in path.iterdir())
             before = _read_manifest(path / SITE) if occupied else frozenset()
         except OSError as error:
-            raise StorageError(f"cannot read --out {path}: {error.strerror or error}; choose another --out") from error
+            raise StorageError(f"cannot read `out` {path}: {error.strerror or error}; choose another `out`") from error
         if before is None:
             raise OutputFolderError(
-                f"--out {path} holds files and no gallery made by jaxviz; nothing there was touched. "
-                "Name a new or empty folder: --out FOLDER"
+                f"`out` {path} holds files and no gallery made by jaxviz; nothing there was touched. "
+                "Name a new or empty folder: `out` FOLDER"
             )
         check_writable(path)
         return cls(path, before)
@@ -69,8 +69,8 @@ class SiteFolder:
         foreign = [file for file in files if file not in self.before and (self.path / file).exists()]
         if foreign:
             raise OutputFolderError(
-                f"--out {self.path} holds {foreign[0]}, which jaxviz did not write and a page would replace; "
-                "move it away, or name another folder: --out FOLDER"
+                f"`out` {self.path} holds {foreign[0]}, which jaxviz did not write and a page would replace; "
+                "move it away, or name another folder: `out` FOLDER"
             )
         self._write_manifest(self.before | set(files))
 

@@ -256,7 +256,7 @@ class _Site:
         try:
             path = os.path.relpath(file.resolve(), (self.folder.path / view.folder).resolve())
         except ValueError as error:  # two drives have no way between them
-            raise OutputFolderError(f"--out {self.folder.path} is on another drive than DIR; give --copy") from error
+            raise OutputFolderError(f"`out` {self.folder.path} is on another drive than DIR; give `copy`") from error
         return wording.address(path)
 
 
