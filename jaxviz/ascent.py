@@ -222,9 +222,11 @@ def _climb(
         parameters,
         _per_image(optimizer.init)(parameters),
         jnp.zeros(keys.shape, bool),
-        _snapshot(loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3)), lambda: to_final(parameters), 0),
+        _snapshot(
+            loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3), jnp.float32), lambda: to_final(parameters), 0
+        ),
     )
-    (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps))
+    (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps, dtype=jnp.int32))
 
     plain = objective.plain()
     same = not loop.transforms and plain is objective
@@ -261,7 +263,7 @@ def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
     """The snapshots, with the images in place if they are wanted after this many steps."""
     if not loop.snapshots:
         return snapshots
-    wanted = jnp.array(loop.snapshots) == number
+    wanted = jnp.array(loop.snapshots, jnp.int32) == number
 
     def keep(snapshots: Array) -> Array:
         updated: Array = jax.lax.dynamic_update_index_in_dim(snapshots, images(), jnp.argmax(wanted), 0)

@@ -46,8 +46,8 @@ def affine_head(
     def score_above(activation: Array) -> Array:
         return objective(forward.above(weights, activation, below, layer)[0], filter_index)
 
-    at_zero, pull_back = jax.vjp(score_above, jnp.zeros(activation.shape))
-    (gradient,) = pull_back(jnp.ones(()))
+    at_zero, pull_back = jax.vjp(score_above, jnp.zeros(activation.shape, jnp.float32))
+    (gradient,) = pull_back(jnp.ones((), jnp.float32))
     return Head(gradient[0], at_zero)
 
 
@@ -65,7 +65,7 @@ def unit_scores(
     flat = images.reshape(-1, *images.shape[2:])
     if head is not None:
         activations = forward(weights, flat, forward.below_affine(layer))
-        scores = jnp.sum(activations * head.gradient, axis=tuple(range(1, activations.ndim))) + head.at_zero
+        scores = jnp.sum(activations * head.gradient[None], axis=tuple(range(1, activations.ndim))) + head.at_zero
         return scores.reshape(replicas, views).mean(axis=1)
     activations = forward(weights, flat, layer)
     by_view = activations.reshape(replicas, views, *activations.shape[1:])

@@ -29,8 +29,8 @@ def dead_under_relu() -> Model:
     x = net.conv("input_layer", "conv", channels=2, kernel=3, bias=True)
     net.relu(x, "relu")
     graph = net.graph()
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 3, 2))
-    weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5])}}
+    kernel = _kernel(jax.random.key(0))
+    weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5], jnp.float32)}}
     return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
 
 
@@ -44,10 +44,14 @@ def dead_branch() -> Model:
     net.add(*branches, "sum")
     graph = net.graph()
     keys = jax.random.split(jax.random.key(0))
-    kernels = {name: jax.random.normal(key, (3, 3, 3, 2)) for name, key in zip(("left", "right"), keys, strict=True)}
-    biases = {"left": jnp.array([0.5, -3.0]), "right": jnp.array([-3.0, -3.0])}
+    kernels = {name: _kernel(key) for name, key in zip(("left", "right"), keys, strict=True)}
+    biases = {"left": jnp.array([0.5, -3.0], jnp.float32), "right": jnp.array([-3.0, -3.0], jnp.float32)}
     weights = {f"{name}_conv": {"kernel": kernel, "bias": biases[name]} for name, kernel in kernels.items()}
     return Model("branches", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
+
+
+def _kernel(key: jax.Array) -> jax.Array:
+    return jax.random.normal(key, (3, 3, 3, 2), jnp.float32)
 
 
 def classifier() -> Model:

@@ -46,7 +46,7 @@ class Conv(nnx.Module):
         for_gradient = None if self.path == "plain" else self.gradient_kernel[...]
         pads = _pads(x, layer, border_px)
         y: jax.Array = PATHS[self.path].conv(x, self.kernel[...], for_gradient, stride=layer.stride, pads=pads)
-        return y + self.bias[...].astype(y.dtype) if layer.bias else y
+        return y + self.bias[...].astype(y.dtype)[None, None, None] if layer.bias else y
 
 
 class DepthwiseConv(nnx.Module):
@@ -77,7 +77,8 @@ class BatchNorm(nnx.Module):
         """Normalise with the moving statistics."""
         scale = self.gamma[...] * lax.rsqrt(self.moving_variance[...] + self.layer.epsilon)
         shift = self.beta[...] - self.moving_mean[...] * scale
-        return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+        scale, shift = (jnp.broadcast_to(array.astype(x.dtype), x.shape) for array in (scale, shift))
+        return x * scale + shift
 
 
 class Dense(nnx.Module):
@@ -90,7 +91,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch classes"]:
         """Class logits, float32."""
-        return (x @ self.kernel[...]).astype(jnp.float32) + self.bias[...]
+        return (x @ self.kernel[...]).astype(jnp.float32) + self.bias[...][None]
 
 
 class DenseSoftmax(Dense):

@@ -191,13 +191,13 @@ def _max_pool_backward(kernel: int, stride: int, residuals: Any, gradient: Array
     # The barrier keeps XLA from padding anew, with a branch for each number, in every sum below.
     place, gradient = lax.optimization_barrier((zero_pad(place + jnp.uint8(1), around), zero_pad(gradient, around)))
     height, width = gradient.shape[1] - reach + 1, gradient.shape[2] - reach + 1
-    row, column = jnp.arange(stride * height) % stride, jnp.arange(stride * width) % stride
+    row, column = (jnp.arange(stride * length, dtype=jnp.int32) % stride for length in (height, width))
     total = jnp.zeros((), gradient.dtype)
     for i in range(reach):
         for j in range(reach):
             top, left = reach - 1 - i, reach - 1 - j
             window = (slice(None), slice(top, top + height), slice(left, left + width))
-            wanted = (row + stride * i)[:, None] * (reach * stride) + column + stride * j + 1
+            wanted = (row + stride * i)[:, None] * (reach * stride) + column[None] + stride * j + 1
             chosen = _repeat(place[window], stride) == wanted.astype(jnp.uint8)[None, :, :, None]
             total = total + jnp.where(chosen, _repeat(gradient[window], stride), 0)
     return (total[:, : x.shape[1], : x.shape[2]],)

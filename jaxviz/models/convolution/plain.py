@@ -39,7 +39,7 @@ def depthwise_conv(
     for i in range(rows):
         for j in range(columns):
             shifted = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
-            out = out + shifted * kernel[i, j]
+            out = out + shifted * kernel[i, j][None, None, None]
     return out
 
 
