@@ -106,7 +106,8 @@ def filter_key(
 @jax.jit
 def initial_parameters(keys: Key[Array, "units replicas"], parameterization: Parameterization) -> Any:
     """Starting image parameters, one set for each key."""
-    return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
+    with jax.threefry_partitionable(True):  # as in `ascend`
+        return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
 
 
 def bind(
@@ -154,9 +155,11 @@ def ascend(
     """
     whole, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     in_specs = (whole, split, split, split, whole, whole, whole)
-    return jax.shard_map(
+    climb = jax.shard_map(
         partial(_climb, loop=loop), mesh=loop.mesh, in_specs=in_specs, out_specs=split, check_vma=False
-    )(weights, filter_indices, keys, parameters, numbers, objective, parameterization)
+    )
+    with jax.threefry_partitionable(True):  # with it off, what the caller may have set, a key draws other bits
+        return climb(weights, filter_indices, keys, parameters, numbers, objective, parameterization)
 
 
 def _climb(

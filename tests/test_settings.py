@@ -31,6 +31,7 @@ def usual() -> dict[str, str]:
     [
         ("JAX_ENABLE_X64", "1"),
         ("JAX_NUMPY_RANK_PROMOTION", "raise"),
+        ("JAX_THREEFRY_PARTITIONABLE", "0"),
     ],
 )
 def test_pictures_do_not_depend_on_a_setting(usual, name, value):

@@ -29,10 +29,11 @@ def random_weights(graph: Graph, seed: int = 0) -> dict[str, dict[str, np.ndarra
     """All weights of a network, float32 on the host."""
     shapes = {(name, key): shape for name, arrays in graph.weight_shapes().items() for key, shape in arrays.items()}
     total = sum(math.prod(shape) for shape in shapes.values())
-    normal_key, uniform_key = jax.random.split(jax.random.key(jnp.uint32(seed), impl="threefry2x32"))
-    # One draw each, cut up below: one compilation.
-    normal = np.asarray(jax.random.normal(normal_key, (total,), jnp.float32))
-    uniform = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32))
+    with jax.threefry_partitionable(True):  # as in the ascent
+        normal_key, uniform_key = jax.random.split(jax.random.key(jnp.uint32(seed), impl="threefry2x32"))
+        # One draw each, cut up below: one compilation.
+        normal = np.asarray(jax.random.normal(normal_key, (total,), jnp.float32))
+        uniform = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32))
 
     branches = [row.inputs[1] for row in graph.layers if row.kind == "add"]
     weights: dict[str, dict[str, np.ndarray]] = {}
