@@ -30,7 +30,7 @@ class Worker:
     def __init__(
         self,
         name: str,
-        task: Path,
+        task: Path | None,
         *,
         folder: Path,
         extra_environment: dict[str, str],
@@ -43,7 +43,7 @@ class Worker:
         self._log_path = folder / f"{name}.log"
         with self._log_path.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, contestant or name, str(task)],
+                [sys.executable, "-m", module, contestant or name, *([] if task is None else [str(task)])],
                 cwd=ROOT,
                 env=worker_environment(folder / name) | extra_environment,
                 stdin=subprocess.PIPE,

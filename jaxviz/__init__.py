@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxviz.config import RenderConfig
-    from jaxviz.devices import use_all_cores
     from jaxviz.loading import load_model
     from jaxviz.models import list_models
     from jaxviz.network.model import Model
@@ -34,7 +33,6 @@ _HOMES = {
     "list_models": "jaxviz.models",
     "load_model": "jaxviz.loading",
     "render_layer": "jaxviz.render",
-    "use_all_cores": "jaxviz.devices",
     "visualize_filter": "jaxviz.render",
 }
 __all__ = [
@@ -47,7 +45,6 @@ __all__ = [
     "list_models",
     "load_model",
     "render_layer",
-    "use_all_cores",
     "visualize_filter",
 ]
 

@@ -135,13 +135,15 @@ class Combined(Objective):
 
     def __call__(self, activation: Float[Array, "*map channels"], filter_index: Integer[Array, ""]) -> Float[Array, ""]:
         """The weighted sum of the terms."""
-        return sum((weight * term(activation, filter_index) for weight, term in self.terms), start=jnp.zeros(()))
+        return sum(
+            (weight * term(activation, filter_index) for weight, term in self.terms), start=jnp.zeros((), jnp.float32)
+        )
 
     def scores(
         self, activations: Float[Array, "replicas *map channels"], filter_index: Integer[Array, ""]
     ) -> Float[Array, " replicas"]:
         """The weighted sum of the terms, for each replica."""
-        zeros = jnp.zeros(activations.shape[0])
+        zeros = jnp.zeros(activations.shape[0], jnp.float32)
         return sum((weight * term.scores(activations, filter_index) for weight, term in self.terms), start=zeros)
 
     def plain(self) -> Objective:

@@ -111,7 +111,8 @@ def filter_key(
 @jax.jit
 def initial_parameters(keys: Key[Array, "units replicas"], parameterization: Parameterization) -> Any:
     """Starting image parameters, one set for each key."""
-    return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
+    with jax.threefry_partitionable(True):  # as in `ascend`
+        return _per_image(lambda key: parameterization.init(jax.random.fold_in(key, INITIAL_IMAGE)))(keys)
 
 
 def bind(
@@ -160,9 +161,11 @@ def ascend(
     """
     whole, split = PartitionSpec(), PartitionSpec(BATCH_AXIS)
     in_specs = (whole, split, split, split, whole, whole, whole)
-    return jax.shard_map(
+    climb = jax.shard_map(
         partial(_climb, loop=loop), mesh=loop.mesh, in_specs=in_specs, out_specs=split, check_vma=False
-    )(prepared, filter_indices, keys, parameters, numbers, objective, parameterization)
+    )
+    with jax.threefry_partitionable(True):  # with it off, what the caller may have set, a key draws other bits
+        return climb(prepared, filter_indices, keys, parameters, numbers, objective, parameterization)
 
 
 def _climb(
@@ -226,9 +229,11 @@ def _climb(
         parameters,
         _per_image(optimizer.init)(parameters),
         jnp.zeros(keys.shape, bool),
-        _snapshot(loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3)), lambda: to_final(parameters), 0),
+        _snapshot(
+            loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3), jnp.float32), lambda: to_final(parameters), 0
+        ),
     )
-    (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps))
+    (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps, dtype=jnp.int32))
 
     plain = objective.plain()
     same = not loop.transforms and plain is objective
@@ -261,7 +266,7 @@ def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
     """The snapshots, with the images in place if they are wanted after this many steps."""
     if not loop.snapshots:
         return snapshots
-    wanted = jnp.array(loop.snapshots) == number
+    wanted = jnp.array(loop.snapshots, jnp.int32) == number
 
     def keep(snapshots: Array) -> Array:
         updated: Array = jax.lax.dynamic_update_index_in_dim(snapshots, images(), jnp.argmax(wanted), 0)

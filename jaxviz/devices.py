@@ -1,13 +1,12 @@
-"""Which devices a batch is split over, GPUs that are there and not used, and the virtual devices of a CPU.
+"""Which devices a batch is split over, GPUs that are there and not used, and what XLA is told.
 
-On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores; `use_all_cores` makes one virtual
-device per core instead, for machines where XLA's operations do not spread well over threads. On two cores it brought
-nothing (1.02 to 1.07 times the time of one device), so it is not the default.
+On a GPU host: all local GPUs. On a CPU XLA has one device that uses all cores. Users can make more of it
+(`jax_num_cpu_devices`, or `--xla_force_host_platform_device_count` in XLA_FLAGS); they bring no speed.
 
 A trap, seen with jaxlib 0.10.2: when as many virtual devices compute as XLA has worker threads, images at the ends of
 a device's share are silently wrong after some dozens of steps. The likely cause, not confirmed, is queues that fill up
 because no thread is left to empty them. It was not seen with one thread more, so at most one device fewer than there
-are threads is used here, and `use_all_cores` asks for twice as many threads as devices.
+are threads is used here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from pathlib import Path
 
 import jax
 
-from jaxviz.errors import ConfigError, EnvironmentFailure
+from jaxviz.errors import EnvironmentFailure
 from jaxviz.paths import cache_dir
 
 log = logging.getLogger("jaxviz")
@@ -45,26 +44,6 @@ NVIDIA_FILES = (
     Path("/usr/lib/wsl/lib/libcuda.so.1"),
 )
 CUDA_PLUGINS = ("jax-cuda13-plugin", "jax-cuda12-plugin")  # packages
-
-
-def use_all_cores() -> int:
-    """Make one virtual CPU device per core; returns their number. Call it before jax is first used.
-
-    The pictures are those of one device with as many threads (2 per core); XLA cuts sums differently for another
-    number of threads, so a folder should be rendered either with this or without it.
-
-    Raises:
-        ConfigError: jax has started its backends already.
-    """
-    cores = available_cores()
-    try:
-        jax.config.update("jax_num_cpu_devices", cores)
-    except RuntimeError as error:
-        raise ConfigError(
-            "use_all_cores() comes too late: jax is in use already. Call it first thing after `import jaxviz`"
-        ) from error
-    os.environ[THREAD_VARIABLES[0]] = str(2 * cores)
-    return cores
 
 
 def available_cores() -> int:

@@ -122,7 +122,7 @@ class Direction(Objective):
     def __call__(self, activation: Float[Array, "*map channels"], filter_index: Integer[Array, ""]) -> Float[Array, ""]:
         """The mean over cells of dot * max(0.1, cossim) ** power."""
         vector = jax.lax.dynamic_index_in_dim(self._rows, filter_index, keepdims=False)
-        dot: Array = (activation * vector).sum(axis=-1)
+        dot: Array = (activation * jnp.broadcast_to(vector, activation.shape)).sum(axis=-1)
         if self.cossim_power:
             cossim = dot / (COSSIM_EPSILON + _norm(activation)) / (COSSIM_EPSILON + _norm(vector))
             dot = dot * jnp.maximum(COSSIM_FLOOR, cossim) ** self.cossim_power
@@ -217,7 +217,7 @@ class Diversity(Objective):
         filter_index: Integer[Array, ""],  # noqa: ARG002
     ) -> Float[Array, ""]:
         """An image by itself resembles no other: 0."""
-        return jnp.zeros(())
+        return jnp.zeros((), jnp.float32)
 
     def scores(
         self,
@@ -227,7 +227,7 @@ class Diversity(Objective):
         """Minus the sum of the similarities to the other replicas."""
         replicas, *_, channels = activations.shape
         if replicas == 1:
-            return jnp.zeros(1)
+            return jnp.zeros(1, jnp.float32)
         cells = activations.reshape(replicas, -1, channels)
         if replicas * cells.shape[1] < channels:  # <A'A, B'B> = |AB'|^2, less to compute where cells are few
             products = jnp.einsum("inc,jmc->ijnm", cells, cells)
@@ -290,7 +290,7 @@ def parse_objective(text: str, *, border: int = 0, vectors: Any = None) -> Objec
 
 
 def _pick(values: Float[Array, " channels"], filter_index: Integer[Array, ""]) -> Float[Array, ""]:
-    chosen = jnp.arange(values.shape[0]) == filter_index
+    chosen = jnp.arange(values.shape[0], dtype=jnp.int32) == filter_index
     return jax.lax.select(chosen, values, jnp.zeros_like(values)).sum()
 
 

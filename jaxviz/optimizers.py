@@ -60,10 +60,10 @@ def _nadam() -> optax.GradientTransformation:
 
 
 def _own_promotion(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Traced under JAX's usual rules for mixed dtypes, whatever the caller's: optax raises floats to integer powers."""
+    """Traced under JAX's usual rules for dtypes, whatever the caller's: optax raises floats to integer powers."""
 
     def update(gradient: Any, state: Any, parameters: Any = None) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
+        with jax.numpy_dtype_promotion("standard"), jax.enable_x64(False):
             return optimizer.update(gradient, state, parameters)
 
     return optax.GradientTransformation(optimizer.init, update)

@@ -76,7 +76,8 @@ class Pixel:
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "height width 3"]:
         """Uniform noise."""
-        return jax.random.uniform(key, (*self.size, 3), minval=-self.initial_range, maxval=self.initial_range)
+        low, high = -self.initial_range, self.initial_range
+        return jax.random.uniform(key, (*self.size, 3), jnp.float32, minval=low, maxval=high)
 
     def to_image(self, parameters: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:
         """The image is its parameters."""
@@ -107,13 +108,13 @@ class Fourier:
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "2 3 height frequencies"]:
         """Normal noise; the image starts nearly grey."""
-        return self.sd * jax.random.normal(key, (2, 3, *_spectrum_size(self.size)))
+        return self.sd * jax.random.normal(key, (2, 3, *_spectrum_size(self.size)), jnp.float32)
 
     def to_rgb(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
         """The image as RGB in [0, 1]."""
         height, width = self.size
         scale = np.sqrt(width * height) * _inverse_frequencies(self.size) ** self.decay_power / FOURIER_DIVISOR
-        real, imaginary = parameters * scale.astype(np.float32)
+        real, imaginary = parameters * scale.astype(np.float32)[None, None]
         return _to_valid_rgb(_inverse_rfft2(real, imaginary, self.size))
 
     def to_image(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
@@ -154,7 +155,7 @@ class Maco:
 
     def init(self, key: Key[Array, ""]) -> Float[Array, "3 height frequencies"]:
         """Normal noise, in radians."""
-        return MACO_SD * jax.random.normal(key, (3, *_spectrum_size(self.size)))
+        return MACO_SD * jax.random.normal(key, (3, *_spectrum_size(self.size)), jnp.float32)
 
     def to_rgb(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
         """The image as RGB in [0, 1].
@@ -263,4 +264,4 @@ def _to_valid_rgb(channels: Float[Array, "3 height width"]) -> Float[Array, "hei
 
 def _to_model_space(rgb: Float[Array, "height width 3"], preprocess: Preprocess) -> Float[Array, "height width 3"]:
     image: Array = preprocess(255.0 * rgb)
-    return image
+    return image.astype(jnp.float32)

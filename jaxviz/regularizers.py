@@ -30,7 +30,7 @@ def penalty(image: Float[Array, "height width 3"], *, tv: Weight, l1: Weight, l2
 
 def _mean_change(image: Float[Array, "height width 3"], axis: int) -> Float[Array, ""]:
     """Mean absolute difference of neighbours; 0 where there are none."""
-    return _absolute(jnp.diff(image, axis=axis)).mean() if image.shape[axis] > 1 else jnp.zeros(())
+    return _absolute(jnp.diff(image, axis=axis)).mean() if image.shape[axis] > 1 else jnp.zeros((), jnp.float32)
 
 
 def _absolute(x: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:

@@ -188,14 +188,14 @@ def _passes(frame: _Frame, values: Array) -> tuple[_Lines, _Lines, Array]:
 def _read_lines(lines: _Lines) -> tuple[Array, Array]:
     """(outputs, 2): the input lines that an output line lies between, and their weights."""
     position = lines.step * _numbers(lines.outputs)[:, None] + lines.start
-    near = jnp.floor(position) + _numbers(2)
+    near = jnp.floor(position) + _numbers(2)[None]
     return _within(near, _tent(position - near), lines.inputs)
 
 
 def _reached_lines(lines: _Lines) -> tuple[Array, Array]:
     """(inputs, reach): the output lines that an input line contributes to, and its weights there."""
     line = _numbers(lines.inputs)[:, None]
-    reached = jnp.floor((line - 1 - lines.start) / lines.step) + 1 + _numbers(lines.reach)
+    reached = jnp.floor((line - 1 - lines.start) / lines.step) + 1 + _numbers(lines.reach)[None]
     return _within(reached, _tent(lines.step * reached + lines.start - line), lines.outputs)
 
 
@@ -231,13 +231,13 @@ def _add_lines(
             total = total + part[:, k, None] * jax.vmap(read)(first[:, k] + i * pixel)
         return total
 
-    added: Array = jax.lax.fori_loop(0, lines.shape[1], add, jnp.zeros((first.shape[0], length)))
+    added: Array = jax.lax.fori_loop(0, lines.shape[1], add, jnp.zeros((first.shape[0], length), jnp.float32))
     return added
 
 
 def _widen(table: Array, margin: int) -> Array:
     """Zeros left and right; `concatenate` is faster here than `pad`."""
-    zeros = jnp.zeros((table.shape[0], margin))
+    zeros = jnp.zeros((table.shape[0], margin), jnp.float32)
     return jnp.concatenate([zeros, table, zeros], axis=1) if margin else table
 
 

@@ -85,7 +85,7 @@ class Jitter(_Geometric):
 
     def placement(self, key: Key[Array, ""], size: Size) -> Placement:
         """Every offset equally likely."""
-        y, x = jax.random.randint(key, (2,), 0, self.px + 1).astype(jnp.float32) - self.px / 2
+        y, x = jax.random.randint(key, (2,), 0, self.px + 1, jnp.int32).astype(jnp.float32) - self.px / 2
         return Placement(self.output_size(size), shift=(y, x), slack=self.px)
 
 
@@ -105,7 +105,7 @@ class Scale(_Geometric):
         """A factor above 1 enlarges."""
         if self.smallest == self.largest == 1:
             return Placement(size)
-        zoom = jax.random.uniform(key, minval=self.smallest, maxval=self.largest)
+        zoom = jax.random.uniform(key, (), jnp.float32, minval=self.smallest, maxval=self.largest)
         return Placement(size, zoom=zoom, largest=float(self.largest), slack=None)
 
 
@@ -125,7 +125,7 @@ class Rotate(_Geometric):
         if self.degrees == 0:
             return Placement(size)
         steepest = math.radians(self.degrees)
-        angle = jax.random.uniform(key, minval=-steepest, maxval=steepest)
+        angle = jax.random.uniform(key, (), jnp.float32, minval=-steepest, maxval=steepest)
         return Placement(size, angle=angle, steepest=steepest, slack=None)
 
 
@@ -183,8 +183,8 @@ class RandomCrops:
         """One view's crop."""
         side_key, place_key = jax.random.split(key)
         shorter, pixels = min(size), max(1, self.px - 1)  # from corner pixel to corner pixel of a view
-        side = shorter * jax.random.uniform(side_key, minval=self.smallest, maxval=self.largest)
-        y, x = (jax.random.uniform(place_key, (2,)) - 0.5) * (jnp.array(size, jnp.float32) - side)
+        side = shorter * jax.random.uniform(side_key, (), jnp.float32, minval=self.smallest, maxval=self.largest)
+        y, x = (jax.random.uniform(place_key, (2,), jnp.float32) - 0.5) * (jnp.array(size, jnp.float32) - side)
         largest = pixels / (shorter * self.smallest - 1)
         return Placement((self.px, self.px), zoom=pixels / (side - 1), shift=(y, x), largest=largest, slack=None)
 
@@ -194,7 +194,7 @@ class RandomCrops:
         def view(number: Integer[Array, ""]) -> Array:
             return resample(self.placement(jax.random.fold_in(key, number), size_of(image)), image)
 
-        return jax.vmap(view)(jnp.arange(self.views))
+        return jax.vmap(view)(jnp.arange(self.views, dtype=jnp.int32))
 
 
 Transform = Pad | Jitter | Scale | Rotate | Noise | RandomCrops
@@ -226,7 +226,7 @@ def apply(
             placement = compose(placement, following)
         return resample(placement, moved)
 
-    return jax.vmap(view)(jnp.arange(views)) if views > 1 else view(0)[None]
+    return jax.vmap(view)(jnp.arange(views, dtype=jnp.int32)) if views > 1 else view(0)[None]
 
 
 def output_size(transforms: Sequence[Transform], size: Size) -> tuple[int, int, int]:
@@ -272,7 +272,7 @@ def _from_spec(spec: Sequence[Any]) -> Transform:
 def _normal(key: Key[Array, ""], shape: tuple[int, ...]) -> Array:
     """Standard normal numbers from 65,536 quantiles, two from each 32 random bits: drawing bits is what takes time."""
     count = math.prod(shape)
-    bits = jax.random.bits(key, (-(-count // 2),))
+    bits = jax.random.bits(key, (-(-count // 2),), jnp.uint32)
     halves = jnp.concatenate([bits & 0xFFFF, bits >> 16])[:count].astype(jnp.float32)
     return (math.sqrt(2) * jax.lax.erf_inv((halves + 0.5) / 2**15 - 1)).reshape(shape)
 

@@ -62,8 +62,7 @@ def toy_forward(weights: dict, images: jax.Array, layer: str) -> jax.Array:
     return ToyNetwork().apply(weights, images, layer)
 
 
-@pytest.fixture(scope="session")
-def toy_model() -> Model:
+def make_toy_model() -> Model:
     """A linen network wrapped by `Model.from_callable`."""
     rng = np.random.default_rng(0)
     shapes = {"conv_a": (5, 5, 3, 8), "conv_c": (3, 3, 8, 6)}
@@ -73,6 +72,12 @@ def toy_model() -> Model:
     return Model.from_callable(
         toy_forward, weights, lambda rgb: rgb / 127.5 - 1.0, layers=["conv_a", "relu_b", "conv_c"], name="toy"
     )
+
+
+@pytest.fixture(scope="session")
+def toy_model() -> Model:
+    """The toy network."""
+    return make_toy_model()
 
 
 @pytest.fixture(scope="session")

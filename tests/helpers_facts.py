@@ -12,7 +12,6 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 from benchmarks import machine  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     FACTS,
-    devices,
     memory,
     summary,
 )
@@ -110,31 +109,6 @@ def batch_raw():
     return {"targets": [{"layer": "a_conv", "image_size": 180, "auto": 4, "runs": sizes}]}
 
 
-def devices_raw():
-    def runs(count, seconds, scores):
-        run = {**QUIET, "batch_size": 4, "devices": count, "final_scores": scores}
-        return [{**run, "seconds": seconds * factor} for factor in (1.0, 1.2, 0.9)]
-
-    grey = {"mean": [0.1, 0.0], "largest": [3, 0]}
-    same = {"mean": [0.0, 0.0], "largest": [0, 0]}
-    return {
-        "targets": [
-            {
-                "layer": "a_conv",
-                "runs": {
-                    devices.ONE: runs(1, 6.0, [1.0, 2.0]),
-                    devices.THREADS: runs(1, 6.6, [1.1, 2.0]),
-                    devices.ALL: runs(2, 4.0, [1.1, 2.0]),
-                },
-                "grey": {
-                    devices.ONE: {devices.THREADS: grey, devices.ALL: grey},
-                    devices.THREADS: {devices.ONE: grey, devices.ALL: same},
-                },
-            }
-        ]
-    }
-
-
 # A whole result
 
 
@@ -158,7 +132,6 @@ RAW = {
     "start": start_raw,
     "lite0": lite0_raw,
     "batch": batch_raw,
-    "devices": devices_raw,
     "presets": presets_raw,
     "writing": writing_raw,
 }

@@ -16,7 +16,6 @@ from helpers_cli import LITE as LITE_LAYER
 from helpers_cli import QUICK, RENDER_TINY, TINY, install_tiny_model, run, run_process
 
 from jaxviz import devices
-from jaxviz.errors import ConfigError
 
 LITE = ("render", *LITE_LAYER)
 
@@ -77,7 +76,7 @@ def test_pictures_do_not_depend_on_the_number_of_devices(one_device, devices):
 @pytest.mark.long
 @pytest.mark.parametrize(("threads", "used"), [(2, 1), (4, 2)])
 def test_long_work_on_two_devices_is_that_of_one(threads, used):
-    """Two devices on two threads would spoil pictures 0 and 4; the rule takes one of them, or asks for threads."""
+    """Two devices on two threads would spoil pictures 0 and 4; the rule takes one of them."""
     expected = rendered(1, threads=threads, **LONG)
     found = rendered(2, threads=threads, **LONG)
     assert found == [used, expected[1]]
@@ -101,21 +100,16 @@ class Device:
         self.platform = platform
 
 
-def test_use_all_cores_makes_a_device_per_core():
-    script = """
-import jaxviz, jax
-from jaxviz.devices import batch_devices
-cores = jaxviz.use_all_cores()
-assert len(jax.local_devices()) == cores == len(batch_devices(99)), jax.local_devices()
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-def test_use_all_cores_says_when_it_is_too_late(monkeypatch):
-    jax.local_devices()  # the backend is there
-    monkeypatch.setattr(devices, "available_cores", lambda: len(jax.local_devices()) + 1)
-    with pytest.raises(ConfigError, match="comes too late"):
-        devices.use_all_cores()
+@pytest.mark.parametrize(
+    "way",
+    [{"JAX_NUM_CPU_DEVICES": "4"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}],
+    ids=["of JAX", "of XLA"],
+)
+def test_a_thread_is_left_over_where_users_make_virtual_devices(way):
+    script = "import jax; from jaxviz.devices import batch_devices; print(len(jax.devices()), len(batch_devices(99)))"
+    environment = os.environ | {"PJRT_NPROC": "4"} | way
+    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
+    assert run.stdout.split() == ["4", "3"]
 
 
 def test_importing_jaxviz_changes_no_device(tmp_path):

@@ -14,7 +14,6 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
 from helpers_facts import (  # noqa: E402
     batch_raw,
-    devices_raw,
     drift_raw,
     failed_result,
     lite0_raw,
@@ -28,7 +27,6 @@ from helpers_facts import (  # noqa: E402
 from benchmarks.measure import (  # noqa: E402
     FACTS,
     batch,
-    devices,
     drift,
     lite0,
     memory,
@@ -138,17 +136,6 @@ def test_batch_claim_at_its_border(seconds, holds):
     for run in raw["targets"][0]["runs"]["4"]:
         run["seconds"] = seconds
     assert batch.FACT.claims[0].verdict(batch.figures(raw))["holds"] is holds
-
-
-def test_devices_count_pictures_and_scores_that_differ():
-    figures = devices.figures(devices_raw())
-    every = figures[f"`a_conv`, {devices.ALL}"]
-    assert (every["differing_one"], every["differing_threads"], every["times_as_fast"]) == (1, 0, 1.5)
-    assert every["all_cores_differing"] == 0
-    assert "differing_one" not in figures[f"`a_conv`, {devices.ONE}"]
-    raw = devices_raw()
-    raw["targets"][0]["runs"][devices.ALL][0]["final_scores"] = [1.1, 2.0000002]
-    assert devices.figures(raw)[f"`a_conv`, {devices.ALL}"]["all_cores_differing"] == 1
 
 
 def test_writing_is_compared_within_a_round():

@@ -6,7 +6,7 @@ figures and verdicts of raw measurements. The results are in `benchmarks/facts/`
 
 from __future__ import annotations
 
-from benchmarks.measure import batch, devices, drift, lite0, memory, presets, start, writing
+from benchmarks.measure import batch, drift, lite0, memory, presets, start, writing
 from benchmarks.measure.fact import Fact
 
 FACTS: dict[str, Fact] = {
@@ -15,9 +15,8 @@ FACTS: dict[str, Fact] = {
     "start": start.FACT,
     "lite0": lite0.FACT,
     "batch": batch.FACT,
-    "devices": devices.FACT,
     "presets": presets.FACT,
     "writing": writing.FACT,
 }
-# What is measured unless names are given: `devices` is for deciding a default and takes long.
-USUAL = tuple(name for name in FACTS if name not in ("devices", "presets", "writing"))
+# What is measured unless names are given.
+USUAL = tuple(name for name in FACTS if name not in ("presets", "writing"))

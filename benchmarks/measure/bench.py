@@ -59,14 +59,9 @@ class Bench:
         return folder
 
     @contextmanager
-    def renderer(
-        self, name: str, *, all_cores: bool = False, environment: dict[str, str] | None = None
-    ) -> Iterator[Renderer]:
+    def renderer(self, name: str) -> Iterator[Renderer]:
         """A fresh process that renders through the public API, asleep unless asked."""
-        folder = self.new_folder(name)
-        task = folder / "task.json"
-        task.write_text(json.dumps({"all_cores": all_cores}))
-        worker = Worker(name, task, folder=folder, extra_environment=environment or {}, module=RENDERER)
+        worker = Worker(name, None, folder=self.new_folder(name), extra_environment={}, module=RENDERER)
         try:
             worker.wait_until_ready()
             yield Renderer(self, worker)

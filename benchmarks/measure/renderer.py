@@ -1,7 +1,7 @@
 """The child of most facts: jaxviz through its public API, answering commands as JSON lines.
 
-`python -m benchmarks.measure.renderer NAME TASK.json`; TASK says whether to call `use_all_cores()` first. stdout is the
-protocol, and whatever a library prints goes to stderr. The first line is `{"ready": true}`; then one answer a command:
+`python -m benchmarks.measure.renderer NAME`; stdout is the protocol, and whatever a library prints goes to stderr. The
+first line is `{"ready": true}`; then one answer a command:
 
     {"command": "render", "model", "weights", "layer", "filters", "config", "pictures"}
 
@@ -27,7 +27,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import jaxviz
@@ -47,8 +46,6 @@ def main() -> None:
     def reply(values: dict[str, Any]) -> None:
         replies.write(json.dumps(values) + "\n")
 
-    if json.loads(Path(sys.argv[2]).read_text())["all_cores"]:
-        jaxviz.use_all_cores()
     clock = CompileClock()
     reply({"ready": True})
     for line in sys.stdin:
@@ -88,7 +85,6 @@ def render(
         "filters": filters,
         "steps": recipe.steps,
         "batch_size": batch_size,
-        "devices": len(jax.local_devices()),
         "seconds": seconds,
         "compile_s": clock.seconds(),
         "own_cpu_s": own_s,

@@ -36,16 +36,15 @@ class Settings:
     """One run of the facts.
 
     Attributes:
-        targets: of drift, batch and devices.
+        targets: of drift and batch.
         size, steps, filters: of the images, of the ascent, of a layer, where a fact does not say otherwise.
-        rounds: interleaved, of lite0, batch and devices; cold and warm starts.
+        rounds: interleaved, of lite0 and batch; cold and warm starts.
         drift_batches: N of the reference, which bfloat16 has too, and another N.
         memory: whose memory; memory_counts of its filters, with memory_steps, memory_rounds times.
         start: whose start.
         lite0: jaxviz against plain JAX at lite0_batches images a call; slow_after_s as in the race.
         batch_image_sizes, batch_filters, sweep: the sides of images and the filters of batch, and the N that `auto` is
             compared with.
-        devices_filters: fewer than `filters`, with all steps, because pictures are compared.
         presets, presets_size: whose cost in both presets, of images of that size.
         writing_rounds: of writing the layer of `start`.
         weights_seed: of ResNet50V2's random weights.
@@ -68,7 +67,6 @@ class Settings:
     batch_image_sizes: tuple[int, ...] = (180, 96)
     batch_filters: int = 32
     sweep: tuple[int, ...] = (1, 2, 4, 8)
-    devices_filters: int = 32
     presets: tuple[Target, ...] = PRESET_TARGETS
     presets_size: int = 224
     writing_rounds: int = 9
@@ -106,7 +104,6 @@ QUICK = Settings(
     batch_image_sizes=(64,),
     batch_filters=4,
     sweep=(1, 2),
-    devices_filters=4,
     presets=PRESET_TARGETS[:1],
     presets_size=64,
     writing_rounds=1,

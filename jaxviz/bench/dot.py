@@ -62,7 +62,7 @@ def _best_side(dtype: str) -> int:
 def _product(dtype: str, side: int) -> Callable[[], float]:
     """A function that multiplies once and returns the seconds; warmed up."""
     keys = jax.random.split(jax.random.key(0, impl="threefry2x32"))
-    a, b = (jax.random.normal(key, (side, side)).astype(operands(dtype)) for key in keys)
+    a, b = (jax.random.normal(key, (side, side), jnp.float32).astype(operands(dtype)) for key in keys)
     dot = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
 
     def seconds() -> float:

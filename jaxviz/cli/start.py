@@ -4,10 +4,7 @@ from __future__ import annotations
 
 
 def start_jax(*, keep_compiled: bool) -> None:
-    """Choose devices and compilation cache; `keep_compiled` is False where compilation itself is measured.
-
-    Devices are those that jax has. Virtual ones for a CPU's cores (`devices.use_all_cores`) would be made here.
-    """
+    """Start JAX on the devices that it has; `keep_compiled` is False where compilation itself is measured."""
     import jax
 
     from jaxviz.devices import start_backend, use_compilation_cache

@@ -30,10 +30,11 @@ def random_weights(model: Model, seed: int = 0) -> dict[str, dict[str, np.ndarra
     """All weights of one of jaxviz's own networks, float32 on the host; `model` may have shapes in their place."""
     shapes = {(layer, name): array.shape for layer, arrays in model.weights.items() for name, array in arrays.items()}
     total = sum(math.prod(shape) for shape in shapes.values())
-    normal_key, uniform_key = jax.random.split(jax.random.key(seed, impl="threefry2x32"))
-    # One draw each, cut up below: one compilation.
-    normal = np.asarray(jax.random.normal(normal_key, (total,), jnp.float32))
-    uniform = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32))
+    with jax.threefry_partitionable(True):  # as in the ascent
+        normal_key, uniform_key = jax.random.split(jax.random.key(jnp.uint32(seed), impl="threefry2x32"))
+        # One draw each, cut up below: one compilation.
+        normal = np.asarray(jax.random.normal(normal_key, (total,), jnp.float32))
+        uniform = np.asarray(jax.random.uniform(uniform_key, (total,), jnp.float32))
 
     branches = _branches(model)
     weights: dict[str, dict[str, np.ndarray]] = {}
