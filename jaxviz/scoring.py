@@ -37,15 +37,9 @@ def affine_head(
     def score_above(below: list[Array]) -> Array:
         return objective(route.above(prepared, below), filter_index)
 
-<<<<<<< HEAD
     at_zero, pull_back = jax.vjp(score_above, [jnp.zeros(shape, jnp.float32) for shape in route.below_shapes()])
     (gradients,) = pull_back(jnp.ones((), jnp.float32))
     return Head(gradients, at_zero)
-=======
-    at_zero, pull_back = jax.vjp(score_above, jnp.zeros(activation.shape, jnp.float32))
-    (gradient,) = pull_back(jnp.ones((), jnp.float32))
-    return Head(gradient[0], at_zero)
->>>>>>> dtypes
 
 
 def unit_scores(
@@ -62,7 +56,6 @@ def unit_scores(
     replicas, views = images.shape[:2]
     flat = images.reshape(-1, *images.shape[2:])
     if head is not None:
-<<<<<<< HEAD
 
         def score(image: Array) -> Array:
             below = route.below(prepared, image, redirected=redirected)
@@ -70,10 +63,6 @@ def unit_scores(
             return sum(parts[1:], start=parts[0])
 
         scores = jax.vmap(score)(flat) + head.at_zero
-=======
-        activations = forward(weights, flat, forward.below_affine(layer))
-        scores = jnp.sum(activations * head.gradient[None], axis=tuple(range(1, activations.ndim))) + head.at_zero
->>>>>>> dtypes
         return scores.reshape(replicas, views).mean(axis=1)
     activations = jax.vmap(lambda image: route.activation(prepared, image, redirected=redirected))(flat)
     by_view = activations.reshape(replicas, views, *activations.shape[1:])

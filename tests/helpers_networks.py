@@ -19,12 +19,14 @@ def conv(x: jax.Array, weights: dict[str, Any], *, stride: int = 1, padding: str
     """A convolution with the bias that it has, if any."""
     numbers = ("NHWC", "HWIO", "NHWC")
     y = lax.conv_general_dilated(x, weights["kernel"], (stride, stride), padding, dimension_numbers=numbers)
-    return y + weights["bias"] if "bias" in weights else y
+    return y + weights["bias"][None, None, None] if "bias" in weights else y
 
 
 def kernel(key: int, *shape: int) -> jax.Array:
-    """He's variance."""
-    return jax.random.normal(jax.random.key(key), shape, jnp.float32) * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+    """He's variance; the same numbers under every setting of JAX."""
+    with jax.threefry_partitionable(True):
+        drawn = jax.random.normal(jax.random.key(jnp.uint32(key)), shape, jnp.float32)
+    return drawn * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
 
 
 def network(name: str, forward: Callable[[Any, jax.Array], Activations], weights: Any) -> Model:
@@ -49,7 +51,7 @@ def classifier(*, classes: int = 4, channels: int = 5, bias: bool = True) -> Mod
         x = conv(images, weights["conv"], stride=2)
         y = jax.nn.relu(x)
         pooled = y.mean(axis=(1, 2))
-        logits = pooled @ weights["predictions"]["kernel"] + weights["predictions"]["bias"]
+        logits = pooled @ weights["predictions"]["kernel"] + weights["predictions"]["bias"][None]
         return {"conv": x, "relu": y, "avg_pool": pooled, "predictions": jax.nn.softmax(logits)}
 
     first = {"kernel": kernel(1, 3, 3, 3, channels)}

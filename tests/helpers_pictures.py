@@ -24,27 +24,15 @@ def small_preset(preset: str, **overrides: object) -> RenderConfig:
 
 def dead_under_relu() -> Model:
     """A convolution and a ReLU; filter 0 has a bias so low that its map is 0 for all starting noise."""
-<<<<<<< HEAD
     return dead_under(jax.nn.relu, bias=(-1.5, 0.5))
-=======
-    net = GraphBuilder()
-    x = net.conv("input_layer", "conv", channels=2, kernel=3, bias=True)
-    net.relu(x, "relu")
-    graph = net.graph()
-    kernel = _kernel(jax.random.key(0))
-    weights = {"conv": {"kernel": kernel, "bias": jnp.array([-1.5, 0.5], jnp.float32)}}
-    return Model("dead", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
->>>>>>> dtypes
 
 
 def dead_branch() -> Model:
     """The sum of two convolutions after their ReLUs, all dead at the start but one, for filter 0."""
     keys = jax.random.split(jax.random.key(0))
-<<<<<<< HEAD
     biases = {"left": jnp.array([0.5, -3.0], jnp.float32), "right": jnp.array([-3.0, -3.0], jnp.float32)}
     weights = {
-        name: {"kernel": jax.random.normal(key, (3, 3, 3, 2), jnp.float32), "bias": biases[name]}
-        for name, key in zip(("left", "right"), keys, strict=True)
+        name: {"kernel": _kernel(key), "bias": biases[name]} for name, key in zip(("left", "right"), keys, strict=True)
     }
 
     def forward(weights: dict, images: jax.Array) -> dict[str, jax.Array]:
@@ -52,12 +40,6 @@ def dead_branch() -> Model:
         return found | {"sum": found["left"] + found["right"]}
 
     return network("branches", forward, weights)
-=======
-    kernels = {name: _kernel(key) for name, key in zip(("left", "right"), keys, strict=True)}
-    biases = {"left": jnp.array([0.5, -3.0], jnp.float32), "right": jnp.array([-3.0, -3.0], jnp.float32)}
-    weights = {f"{name}_conv": {"kernel": kernel, "bias": biases[name]} for name, kernel in kernels.items()}
-    return Model("branches", graph.targets, weights, GraphForward(graph), lambda rgb: rgb / 127.5 - 1)
->>>>>>> dtypes
 
 
 def _kernel(key: jax.Array) -> jax.Array:

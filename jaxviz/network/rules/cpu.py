@@ -224,24 +224,15 @@ def _max_pool_backward(
     around, _ = _around(gradient, x, stride, NO_PADS, reach)
     # The barrier keeps XLA from padding anew, with a branch for each number, in every sum below.
     place, gradient = lax.optimization_barrier((zero_pad(place + jnp.uint8(1), around), zero_pad(gradient, around)))
-<<<<<<< HEAD:jaxviz/network/rules/cpu.py
     height, width = gradient.shape[1] - reach[0] + 1, gradient.shape[2] - reach[1] + 1
     row = jnp.arange(down * height, dtype=jnp.int32) % down
     column = jnp.arange(right * width, dtype=jnp.int32) % right
-=======
-    height, width = gradient.shape[1] - reach + 1, gradient.shape[2] - reach + 1
-    row, column = (jnp.arange(stride * length, dtype=jnp.int32) % stride for length in (height, width))
->>>>>>> dtypes:jaxviz/models/convolution/cpu.py
     total = jnp.zeros((), gradient.dtype)
     for i in range(reach[0]):
         for j in range(reach[1]):
             top, left = reach[0] - 1 - i, reach[1] - 1 - j
             window = (slice(None), slice(top, top + height), slice(left, left + width))
-<<<<<<< HEAD:jaxviz/network/rules/cpu.py
-            wanted = (row + down * i)[:, None] * (reach[1] * right) + column[None, :] + right * j + 1
-=======
-            wanted = (row + stride * i)[:, None] * (reach * stride) + column[None] + stride * j + 1
->>>>>>> dtypes:jaxviz/models/convolution/cpu.py
+            wanted = (row + down * i)[:, None] * (reach[1] * right) + column[None] + right * j + 1
             chosen = _repeat(place[window], stride) == wanted.astype(jnp.uint8)[None, :, :, None]
             total = total + jnp.where(chosen, _repeat(gradient[window], stride), 0)
     return (total[:, : x.shape[1], : x.shape[2]],)

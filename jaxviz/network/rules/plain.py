@@ -48,13 +48,8 @@ def depthwise_conv(
     out = jnp.zeros((x.shape[0], height, width, x.shape[3]), x.dtype)
     for i in range(rows):
         for j in range(columns):
-<<<<<<< HEAD:jaxviz/network/rules/plain.py
             shifted = padded[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
-            out = out + shifted * kernel[i, j]
-=======
-            shifted = padded[:, i : i + (height - 1) * stride + 1 : stride, j : j + (width - 1) * stride + 1 : stride]
             out = out + shifted * kernel[i, j][None, None, None]
->>>>>>> dtypes:jaxviz/models/convolution/plain.py
     return out
 
 
