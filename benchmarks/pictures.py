@@ -84,7 +84,7 @@ def run(layers: Sequence[str], presets: Sequence[str], filters: int) -> dict[str
                     "status": item.status,
                     "attempt": item.attempt,
                     "score": _number(item.score),
-                    **judged[place],
+                    **msgspec.to_builtins(judged[place]),
                     "robust_rank": int(judgement.robust_rank[place]) or None,
                     "high_frequency_share": round(high_frequency_share(item.picture, side_px=COMMON_PX), 5),
                 }
