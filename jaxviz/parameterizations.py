@@ -197,8 +197,8 @@ class Maco:
         if jnp.shape(self.magnitude) != expected:
             raise ConfigError(
                 f"magnitude has the shape {jnp.shape(self.magnitude)}, but size {self.size} needs {expected}: height, "
-                f"width // 2 + 1, {self.channels}. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave it "
-                "out"
+                f"width // 2 + 1, {self.channels}. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave "
+                "it out"
             )
         return jnp.moveaxis(jnp.asarray(self.magnitude, jnp.float32), -1, 0)
 

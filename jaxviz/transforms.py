@@ -1,8 +1,8 @@
 """Robust transforms: the image moved a little at random before the network sees it, so that no pixel is relied on.
 
 A transform is a frozen, hashable dataclass of numbers, called with a key and one float32 image (height, width,
-channels) in model space, where 0 is (about) grey: what lies outside an image is 0. Shapes are static, so it can be vmapped with a
-key for each image inside a compiled loop. `apply` runs a chain. What a transform draws has no gradient.
+channels) in model space, where 0 is (about) grey: what lies outside an image is 0. Shapes are static, so it can be
+vmapped with a key for each image inside a compiled loop. `apply` runs a chain. What a transform draws has no gradient.
 
 All but `Noise` only say where the pixels of their output lie in their input, and neighbours in a chain are composed
 and resampled once (resampling.py): the image is blurred once, and what leaves the frame on the way is not lost.

@@ -70,7 +70,7 @@ class Model:
         forward: Callable[..., Any],
         weights: Any,
         preprocess: Callable[[Any], Any],
-        *,
+        *more: Any,
         layers: Sequence[str] | None = None,
         name: str = "custom",
         channels: int = 3,
@@ -100,6 +100,11 @@ class Model:
             WeightsError: `weights` hold a number that is not finite.
             ConfigError: an argument is not what it has to be.
         """
+        if more:
+            raise ConfigError(
+                f"from_callable was given {3 + len(more)} arguments by their place; the order is from_callable(forward, "
+                "weights, preprocess, layers=[...])"
+            )
         for argument, value in (("forward", forward), ("preprocess", preprocess)):
             if not callable(value):
                 raise ConfigError(f"{argument} {value!r} cannot be called; give a function")
