@@ -90,6 +90,7 @@ class Model:
             weights: a pytree of arrays. They belong here: what `forward` closes over is found and hashed, but it is
                 kept in memory a second time.
             preprocess: pixels in [0, 255], (..., channels), to what the network takes.
+            more: nothing; what stands here is refused in words.
             layers: names of layers, for a `forward(weights, images, layer)` that gives one layer's activation,
                 (batch, height, width, channels) or (batch, channels).
             name: what folders and messages call it.
@@ -102,8 +103,8 @@ class Model:
         """
         if more:
             raise ConfigError(
-                f"from_callable was given {3 + len(more)} arguments by their place; the order is from_callable(forward, "
-                "weights, preprocess, layers=[...])"
+                f"from_callable was given {3 + len(more)} arguments by their place; the order is "
+                "from_callable(forward, weights, preprocess, layers=[...])"
             )
         for argument, value in (("forward", forward), ("preprocess", preprocess)):
             if not callable(value):
