@@ -29,17 +29,6 @@ def upgraded(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def recorded_figures(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What an old file says itself that its raw values give."""
-    if "layers" in values:
-        return {
-            f"`{layer}`, {name}": {figure: entry[figure] for figure in entry.keys() - {*RAW, "scores_repeat"}}
-            for layer, at_layer in values["layers"].items()
-            for name, entry in at_layer["contestants"].items()
-        }
-    return {f"`{entry['layer']}` | {entry['preset']}": entry["figures"] for entry in values["entries"]}
-
-
 def _race(values: dict[str, Any]) -> dict[str, Any]:
     settings = values["settings"]
     return {

@@ -79,14 +79,14 @@ ENTRIES = {
     "keras": Entry(
         "Keras on TensorFlow, as its example is published",
         "Keras, as published",
-        "keras_published.KerasPublished",
+        "on_tensorflow.KerasPublished",
         _TENSORFLOW,
         environment=_ON_TENSORFLOW,
     ),
     "tensorflow_batched": Entry(
         "TensorFlow, 16 images a call",
         "TensorFlow, batched",
-        "tensorflow_batched.TensorFlowBatched",
+        "on_tensorflow.TensorFlowBatched",
         _TENSORFLOW,
         environment=_ON_TENSORFLOW,
     ),

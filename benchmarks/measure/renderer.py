@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 import jaxviz
-from benchmarks.clock import Clock
-from benchmarks.contestants.compile_clock import CompileClock
+from benchmarks.clock import Clock, CompileClock
 from benchmarks.numbers import finite_floats
 from jaxviz.bench import dot, machine
 from jaxviz.judged import entries as entries_of
