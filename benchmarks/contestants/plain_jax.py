@@ -18,8 +18,8 @@ import numpy as np
 import safetensors.numpy
 from jax import lax
 
+from benchmarks.clock import CompileClock
 from benchmarks.contestants import Climb, Prepared
-from benchmarks.contestants.compile_clock import CompileClock
 from benchmarks.contestants.stepping import batches
 from benchmarks.settings import NORM_EPSILON, Task
 from jaxviz.models import architecture
