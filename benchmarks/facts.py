@@ -116,7 +116,7 @@ def check(settings: Settings) -> None:
     for layer in settings.race_layers:
         size = (settings.size, settings.size)
         checked_settings(model=MODEL, layers=[layer], size=size, steps=settings.steps, repeats=settings.rounds)
-        channels = architecture(MODEL).graph.by_name[layer].channels
+        channels = architecture(MODEL).layer(layer).channels
         if not 1 <= settings.filters <= channels:
             raise ValueError(
                 f"filters {settings.filters} must be 1 or more, and not more than the {channels} of {layer}"

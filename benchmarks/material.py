@@ -24,7 +24,7 @@ def make(*, folder: str, model: str, weights_seed: int | None, filters: int, siz
         published = obtain_weights(model, head=False)
         write_safetensors(weights, published.arrays, published.metadata)
     else:
-        arrays = random_weights(architecture(model).graph, weights_seed)
+        arrays = random_weights(architecture(model), weights_seed)
         write_safetensors(weights, arrays, {"model": model, "head": "false", "source": f"random, seed {weights_seed}"})
     np.save(starts, starting_images(STARTS_SEED, filters, size))
     return {

@@ -35,7 +35,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         for layer in settings.race_layers:
             for dtype, found in dot.ask("measure.renderer.rates").items():
                 rates[dtype] += found
-            macs = architecture(MODEL).graph.macs(layer, settings.size, settings.size)
+            macs = architecture(MODEL).layer(layer, (settings.size, settings.size)).macs
             layers[layer] = {"macs_per_image": macs, "contestants": running.at(layer)}
     contestants = {
         name: {

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from msgspec import structs, to_builtins
 
 import jaxviz
 from benchmarks.clock import Clock, CompileClock
@@ -69,7 +70,7 @@ def judge(*, model: str, layer: str, preset: str, filters: int, config: dict[str
             "status": item.status,
             "attempt": item.attempt,
             "score": round(float(item.score), 6) if np.isfinite(item.score) else None,
-            **judged,
+            **structs.asdict(judged),
             "robust_rank": int(robust) or None,
             "high_frequency_share": round(high_frequency_share(item.picture, side_px=COMMON_PX), 5),
         }
@@ -80,7 +81,7 @@ def judge(*, model: str, layer: str, preset: str, filters: int, config: dict[str
         "sha256": judgement.natural_sha256,
         "count": judgement.natural_count,
     }
-    return {"recipe": result.recipe.to_json(), "natural_images": natural, "filters": rows}
+    return {"recipe": to_builtins(result.recipe), "natural_images": natural, "filters": rows}
 
 
 def rates() -> dict[str, list[float]]:
