@@ -144,13 +144,13 @@ class Program:
         """The steps, from the last to the first, so that what a rule takes over is not there twice."""
         needed: set[Any] = set(self.targets)
         steps: list[_Step] = []
-        there = set(self.known)
+        there, graph = set(self.known), self.graph.beginning_at(self.known)
         spread: dict[Value, _Step] = {}
         for equation in reversed(self.graph.trace.equations):
             wanted = [output for output in equation.outputs if output in needed and output not in there]
             if not wanted or not self.graph.depends(equation.outputs[0]):
                 continue
-            replayed = _rule(self.graph, equation, self.settings)
+            replayed = _rule(graph, equation, self.settings)
             sources = tuple(self._source(operand, spread) for operand in replayed.inputs)
             needed.update(source for source in sources if isinstance(source, Value))
             steps.append(_Step(replayed, sources, equation.outputs, tuple(value.shape for value in equation.outputs)))
