@@ -82,7 +82,7 @@ class Program:
                 prepared[source] if isinstance(source, str) else _read(environment, source) for source in step.sources
             ]
             if not step.replayed.keeps_bfloat16:
-                arguments = [_widened(argument) for argument in arguments]
+                arguments = list(map(_widened, step.sources, arguments))
             results = step.replayed.run(arguments, redirected)
             environment |= dict(zip(step.outputs, results, strict=True))
         return [self.canonical(target, environment[target]).astype(jnp.float32) for target in self.targets]
@@ -227,5 +227,7 @@ def _read(environment: dict[Any, Any], operand: Any) -> Any:
     return operand.value if isinstance(operand, Literal) else environment[operand]
 
 
-def _widened(argument: Any) -> Any:
-    return argument.astype(jnp.float32) if getattr(argument, "dtype", None) == jnp.bfloat16 else argument
+def _widened(source: Any, argument: Any) -> Any:
+    """An argument in the type that the network says, where it is kept in bfloat16."""
+    is_kept = isinstance(source, Value) and source.dtype == jnp.float32 and argument.dtype == jnp.bfloat16
+    return argument.astype(jnp.float32) if is_kept else argument

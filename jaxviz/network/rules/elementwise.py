@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,34 +37,38 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         arguments = _alike(equation, arguments)
         found = [argument for argument in arguments if isinstance(argument, Turned)]
         if not found:
-            return equation.bind(arguments)
+            return [_bound(equation, arguments)]
         order = max(found, key=lambda argument: math.prod(argument.shape)).order
         rest = [axis for axis, length in enumerate(output.shape) if length != 1 and axis not in order]
         order = (*order, *rest)
-        return [
-            Turned(
-                equation.bind([in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)])[0],
-                order,
-                output.shape,
-            )
-        ]
+        arrays = [in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)]
+        return [Turned(_bound(equation, arrays), order, output.shape)]
 
     return Replayed(equation.inputs, run, described(equation))
 
 
 def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
-    """Where a value is kept in bfloat16, the others of its type in it too."""
-    dtypes = {argument.dtype for argument in arguments if hasattr(argument, "dtype")}
-    if jnp.bfloat16 not in dtypes or equation.name == "convert_element_type":
+    """Where one of the values that the network has in float32 is kept in bfloat16, the others in it too."""
+    wide = [operand.dtype == jnp.float32 for operand in equation.inputs]
+    kept = [getattr(argument, "dtype", None) == jnp.bfloat16 for argument in arguments]
+    if not any(map(operator.and_, wide, kept)):
         return arguments
-    return [
-        jnp.asarray(argument).astype(jnp.bfloat16)
-        if not isinstance(argument, Turned) and jnp.asarray(argument).dtype == jnp.float32
-        else argument.astype(jnp.bfloat16)
-        if isinstance(argument, Turned) and argument.dtype == jnp.float32
-        else argument
-        for argument in arguments
-    ]
+    return [_in_bfloat16(x) if is_wide else x for x, is_wide in zip(arguments, wide, strict=True)]
+
+
+def _bound(equation: Equation, arrays: list[Any]) -> Any:
+    """The result; what has a derivative of its own knows only the types that it was traced with."""
+    (output,) = equation.outputs
+    dtypes = [operand.dtype for operand in equation.inputs]
+    kept = [getattr(array, "dtype", dtype) != dtype for array, dtype in zip(arrays, dtypes, strict=True)]
+    if equation.name not in SEPARATE_DERIVATIVE or not any(kept):
+        return equation.bind(arrays)[0]
+    (found,) = equation.bind([jnp.asarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)])
+    return found.astype(jnp.bfloat16) if output.dtype == jnp.float32 else found
+
+
+def _in_bfloat16(x: Any) -> Any:
+    return x.astype(jnp.bfloat16) if isinstance(x, Turned) else jnp.asarray(x, jnp.bfloat16)
 
 
 def described(equation: Equation) -> str:
