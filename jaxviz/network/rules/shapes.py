@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from jax import lax
 
 from jaxviz.network.graph import Graph
@@ -77,6 +78,36 @@ def concatenate(graph: Graph, equation: Equation, settings: Settings) -> Replaye
     return Replayed(equation.inputs, run, described(equation))
 
 
+def cut(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
+    """Every so many rows, columns or channels from one to another."""
+    (output,), params = equation.outputs, equation.params
+    starts, ends = params["start_indices"], params["limit_indices"]
+    steps = params["strides"] or (1,) * len(starts)
+
+    def run(arguments: list[Any], redirected: bool) -> list[Any]:
+        (x,) = arguments
+        if not isinstance(x, Turned):
+            return equation.bind(arguments)
+        part = lax.slice(x.array, *([numbers[axis] for axis in x.order] for numbers in (starts, ends, steps)))
+        return [_long(part, x.order, output.shape)]
+
+    return Replayed(equation.inputs, run, described(equation))
+
+
+def split(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
+    """Parts one behind the other."""
+    sizes, along = equation.params["sizes"], equation.params["axis"]
+
+    def run(arguments: list[Any], redirected: bool) -> list[Any]:
+        (x,) = arguments
+        if not isinstance(x, Turned) or along not in x.order:
+            return equation.bind([whole(x)])
+        parts = lax.split(x.array, sizes, axis=x.order.index(along))
+        return [_long(part, x.order, output.shape) for part, output in zip(parts, equation.outputs, strict=True)]
+
+    return Replayed(equation.inputs, run, described(equation))
+
+
 def reduce(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
     """A sum or maximum over axes. Its numbers are float32: bfloat16 would lose them in a sum."""
     (operand,), (output,) = equation.inputs, equation.outputs
@@ -94,6 +125,12 @@ def reduce(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
     return Replayed(equation.inputs, run, described(equation), keeps_bfloat16=False)
 
 
+def _long(array: jax.Array, order: tuple[int, ...], shape: tuple[int, ...]) -> Turned:
+    """A value whose array may have axes of length 1 still."""
+    left = tuple(axis for axis in order if shape[axis] != 1)
+    return Turned(array.reshape([shape[axis] for axis in left]), left, shape)
+
+
 def _typed(fill: Any, x: Any) -> Any:
     return lax.convert_element_type(fill, x.dtype)
 
@@ -105,6 +142,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "reduce_max": (reduce,),
     "reduce_sum": (reduce,),
     "reshape": (reshape,),
+    "slice": (cut,),
+    "split": (split,),
     "squeeze": (reshape,),
     "transpose": (transpose,),
 }
