@@ -10,6 +10,7 @@ the class of a closed jaxpr.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ OPENED = {  # primitives that only call -> the parameter that holds what they ca
     "custom_lin": "jaxpr",
 }
 LONGEST_UNROLLED = 64  # steps of a scan
+RELUS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 SEPARATE_DERIVATIVE = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -73,10 +75,20 @@ class Equation:
     @property
     def function(self) -> str:
         """The name of the Python function where it is one with a derivative of its own, such as "relu"; else ""."""
+        return self.source.partition(" ")[0]
+
+    @property
+    def source(self) -> str:
+        """That name and where the function is written: two of the same name may have other derivatives."""
         if self.name not in SEPARATE_DERIVATIVE:
             return ""
         inner = next(inner_jaxprs(self.params))
-        return str(getattr(inner, "jaxpr", inner).debug_info.func_name)
+        return str(getattr(inner, "jaxpr", inner).debug_info.func_src_info)
+
+    @property
+    def relu(self) -> str:
+        """Which of `RELUS` it is, that of `jax.nn` itself: its name; else ""."""
+        return self.function if self.function in RELUS and self.source == _source_in_jax(self.function) else ""
 
     def bind(self, arguments: list[Any]) -> list[Any]:
         """What the operation gives for these arguments."""
@@ -157,7 +169,7 @@ class _Flattener:
         found: dict[Any, Operand] = {}
         for variable, array in zip(jaxpr.constvars, arrays, strict=True):
             if np.ndim(array) == 0 and not isinstance(array, jax.core.Tracer) and _is_number(array):
-                found[variable] = Literal(np.asarray(array), (), variable.aval.dtype)
+                found[variable] = Literal(np.asarray(array), (), array.dtype)
                 continue
             value = Value(variable.aval.shape, variable.aval.dtype)
             self.constants[value] = array
@@ -230,6 +242,14 @@ class _Flattener:
         closed = jax.make_jaxpr(function)(*abstract)
         (output,) = self.run(closed.jaxpr, self.constants_of(closed.jaxpr, closed.consts), list(inputs), calls)
         return output
+
+
+@functools.cache
+def _source_in_jax(name: str) -> str:
+    return next(
+        Equation(equation.primitive, equation.params, (), ()).source
+        for equation in every_equation(jax.make_jaxpr(RELUS[name])(jnp.float32(0)))
+    )
 
 
 def _converted(name: str, params: dict[str, Any], inputs: list[Operand]) -> Operand | None:

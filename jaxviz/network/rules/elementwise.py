@@ -1,4 +1,8 @@
-"""Elementwise operations, on values in whatever order their axes stand."""
+"""Elementwise operations, on values in whatever order their axes stand.
+
+One with a derivative of its own is none of them: what it calls was traced for an order of axes and a type. Those of
+`jax.nn` that matter are in `relu.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,25 +14,14 @@ import jax.numpy as jnp
 
 from jaxviz.network.geometry import ELEMENTWISE
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import SEPARATE_DERIVATIVE, Equation
+from jaxviz.network.jaxprs import Equation
 from jaxviz.network.layout import Turned, in_order
-from jaxviz.network.naming import ACTIVATIONS
 from jaxviz.network.rules.base import Replayed, Settings
-
-NOT_ELEMENTWISE = ("softmax", "log_softmax", "glu")
-
-
-def is_elementwise(equation: Equation) -> bool:
-    """Whether every number of the result is made of the numbers in its place."""
-    if equation.name in SEPARATE_DERIVATIVE:
-        kind = ACTIVATIONS.get(equation.function)
-        return kind is not None and kind not in NOT_ELEMENTWISE
-    return equation.name in ELEMENTWISE
 
 
 def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
     """The operation on turned arrays, where one comes turned; else as it is."""
-    if not is_elementwise(equation) or len(equation.outputs) != 1:
+    if equation.name not in ELEMENTWISE or len(equation.outputs) != 1:
         return None
     shapes = [operand.shape for operand in equation.inputs]
     (output,) = equation.outputs
@@ -37,12 +30,12 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         arguments = _alike(equation, arguments)
         found = [argument for argument in arguments if isinstance(argument, Turned)]
         if not found:
-            return [_bound(equation, arguments)]
+            return equation.bind(arguments)
         order = max(found, key=lambda argument: math.prod(argument.shape)).order
         rest = [axis for axis, length in enumerate(output.shape) if length != 1 and axis not in order]
         order = (*order, *rest)
         arrays = [in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)]
-        return [Turned(_bound(equation, arrays), order, output.shape)]
+        return [Turned(equation.bind(arrays)[0], order, output.shape)]
 
     return Replayed(equation.inputs, run, described(equation))
 
@@ -56,17 +49,6 @@ def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
     return [_in_bfloat16(x) if is_wide else x for x, is_wide in zip(arguments, wide, strict=True)]
 
 
-def _bound(equation: Equation, arrays: list[Any]) -> Any:
-    """The result; what has a derivative of its own knows only the types that it was traced with."""
-    (output,) = equation.outputs
-    dtypes = [operand.dtype for operand in equation.inputs]
-    kept = [getattr(array, "dtype", dtype) != dtype for array, dtype in zip(arrays, dtypes, strict=True)]
-    if equation.name not in SEPARATE_DERIVATIVE or not any(kept):
-        return equation.bind(arrays)[0]
-    (found,) = equation.bind([jnp.asarray(array, dtype) for array, dtype in zip(arrays, dtypes, strict=True)])
-    return found.astype(jnp.bfloat16) if output.dtype == jnp.float32 else found
-
-
 def _in_bfloat16(x: Any) -> Any:
     return x.astype(jnp.bfloat16) if isinstance(x, Turned) else jnp.asarray(x, jnp.bfloat16)
 
@@ -74,6 +56,6 @@ def _in_bfloat16(x: Any) -> Any:
 def described(equation: Equation) -> str:
     """An operation in words: its name and parameters, and the shapes of what it takes."""
     params = ", ".join(f"{name}={value}" for name, value in sorted(equation.params.items()))
-    if equation.function in ("relu", "relu6"):
+    if equation.relu:  # its derivative is an object that is made anew in every trace
         params = ""
     return f"{equation.name} {equation.function} {params} {[operand.shape for operand in equation.inputs]}"
