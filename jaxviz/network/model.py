@@ -299,11 +299,11 @@ class Model:
         try:
             traced = trace(run, self.weights, (*size, self.channels))
         except (TypeError, ValueError, AssertionError) as error:
-            said = str(error).strip().splitlines()
+            said = "".join(str(error).strip().splitlines()[:1])
             raise ConfigError(
                 f"forward of {self.name} does not take an image of {size[0]}x{size[1]}x{self.channels}"
-                f"{'' if layer is None else f' for layer {layer!r}'} ({type(error).__name__}: {''.join(said[:1])}); give "
-                "another image_size (--size), or fix forward"
+                f"{'' if layer is None else f' for layer {layer!r}'} ({type(error).__name__}: {said}); give another "
+                "image_size (--size), or fix forward"
             ) from error
         return NamedGraph(traced, layer)
 
