@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -200,7 +200,7 @@ class _Flattener:
         if name == "scan" and params["length"] <= LONGEST_UNROLLED and _holds(params["jaxpr"], "conv_general_dilated"):
             return self._unrolled(params, inputs, calls)
         if name == "name":
-            self.taps[params["name"]] = inputs[0]
+            self.taps[counted(params["name"], self.taps)] = inputs[0]
             return inputs
         known = _converted(name, params, inputs)
         if known is not None:
@@ -291,6 +291,12 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
     ):
         if hasattr(getattr(value, "jaxpr", value), "eqns"):
             yield value
+
+
+def counted(name: str, taken: Container[str]) -> str:
+    """The name, with a counter where it is taken."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+    return next(free for free in names if free not in taken)
 
 
 def _path_name(path: tuple[Any, ...]) -> str:
