@@ -119,9 +119,7 @@ class Graph:
         if operand not in self._digests:
             equation = self.makers[operand]
             parts = [self.digest(part) for part in equation.inputs]
-            text = (
-                f"{equation.name} {sorted(equation.params.items(), key=str)} {parts} {equation.outputs.index(operand)}"
-            )
+            text = f"{equation.said_of_values} {parts} {equation.outputs.index(operand)}"
             self._digests[operand] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[operand]
 

@@ -11,7 +11,9 @@ the class of a closed jaxpr.
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
+import re
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +34,7 @@ OPENED = {  # primitives that only call -> the parameter that holds what they ca
     "custom_lin": "jaxpr",
 }
 LONGEST_UNROLLED = 64  # steps of a scan
+ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object, in its repr
 RELUS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 SEPARATE_DERIVATIVE = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
@@ -89,6 +92,25 @@ class Equation:
     def relu(self) -> str:
         """Which of `RELUS` it is, that of `jax.nn` itself: its name; else ""."""
         return self.function if self.function in RELUS and self.source == _source_in_jax(self.function) else ""
+
+    def said(self, through: tuple[int, ...]) -> str:
+        """All that decides what it computes, and what it passes back to the inputs at some places, in words.
+
+        But for shapes; equal words are equal operations.
+        """
+        if self.relu:
+            return self.relu
+        if any(inner.primitive.name in SEPARATE_DERIVATIVE for inner in (self, *inner_equations(self.params))):
+            return f"{self.name} {_derivative_sha256(self, through)}"
+        return f"{self.name} " + ", ".join(f"{name}={value}" for name, value in sorted(self.params.items()))
+
+    @property
+    def said_of_values(self) -> str:
+        """All that decides what it computes: the same in another process, and whatever its derivative is."""
+        params = sorted(self.params.items())
+        if self.name in SEPARATE_DERIVATIVE:
+            params = [("calls", next(inner_jaxprs(self.params)))]
+        return ADDRESS.sub("", f"{self.name} {params}")
 
     def bind(self, arguments: list[Any]) -> list[Any]:
         """What the operation gives for these arguments."""
@@ -244,6 +266,50 @@ class _Flattener:
         return output
 
 
+def _derivative_sha256(equation: Equation, through: tuple[int, ...]) -> str:
+    """A hash of what an operation and its derivative compute, and of the arrays that the derivative closes over.
+
+    The derivative is a function among the parameters, of which nothing can be said but by tracing it.
+    """
+    smooth = [place for place in through if _is_floating(equation.inputs[place])]
+
+    def both(arguments: list[Any], gradients: list[Any]) -> Any:
+        def values(*some: Any) -> list[Any]:
+            found = dict(enumerate(arguments)) | dict(zip(smooth, some, strict=True))
+            return equation.bind(list(found.values()))
+
+        results, pull_back = jax.vjp(values, *(arguments[place] for place in smooth))
+        known = [
+            gradient if _is_floating(output) else np.zeros(output.shape, jax.dtypes.float0)
+            for gradient, output in zip(gradients, equation.outputs, strict=True)
+        ]
+        return results, pull_back(known)
+
+    abstract = [
+        [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
+        for operands in (equation.inputs, equation.outputs)
+    ]
+    closed = jax.make_jaxpr(both)(*abstract)
+    digest = hashlib.sha256(ADDRESS.sub("", str(closed)).encode())
+    for number, array in enumerate(closed.consts):
+        hash_array(digest, f"constant {number}", array)
+    return digest.hexdigest()
+
+
+def _is_floating(operand: Operand) -> bool:
+    return bool(jnp.issubdtype(operand.dtype, jnp.floating))
+
+
+def hash_array(digest: Any, name: str, array: Any) -> None:
+    """Tell a hash the name, type, shape and numbers of an array; of a key its implementation and data."""
+    kind = ""
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        kind, array = f" {jax.random.key_impl(array)}", jax.random.key_data(array)
+    numbers = np.asarray(array)
+    digest.update(f"{name} {numbers.dtype}{kind} {numbers.shape}\n".encode())
+    digest.update(np.ascontiguousarray(numbers).tobytes())
+
+
 @functools.cache
 def _source_in_jax(name: str) -> str:
     return next(
@@ -280,8 +346,13 @@ def every_equation(closed: Any) -> Iterator[Any]:
     """The equations of a jaxpr, and of those in its equations' parameters."""
     for equation in getattr(closed, "jaxpr", closed).eqns:
         yield equation
-        for inner in inner_jaxprs(equation.params):
-            yield from every_equation(inner)
+        yield from inner_equations(equation.params)
+
+
+def inner_equations(params: dict[str, Any]) -> Iterator[Any]:
+    """All equations inside an equation."""
+    for inner in inner_jaxprs(params):
+        yield from every_equation(inner)
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:

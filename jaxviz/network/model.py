@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxviz.errors import ConfigError, UnknownLayerError, WeightsError, nearest
 from jaxviz.network.head import Route, route_to
-from jaxviz.network.jaxprs import Value, trace
+from jaxviz.network.jaxprs import Value, hash_array, trace
 from jaxviz.network.naming import NamedGraph, softmax_input
 from jaxviz.network.program import canonical_shape
 from jaxviz.network.rules import Settings
@@ -266,7 +266,7 @@ class Model:
         """Hash of names, shapes, types and values of all weights, whatever file they came from."""
         digest = hashlib.sha256()
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.weights):
-            _hash_array(digest, jax.tree_util.keystr(path), leaf)
+            hash_array(digest, jax.tree_util.keystr(path), leaf)
         return digest.hexdigest()
 
     def forward_sha256(self, name: str, size: Size) -> str | None:
@@ -279,7 +279,7 @@ class Model:
         route = self.route(name, size)
         digest = hashlib.sha256(route.whole.fingerprint.encode())
         for number, array in enumerate(route.whole.graph.trace.constants.values()):
-            _hash_array(digest, f"constant {number}", array)
+            hash_array(digest, f"constant {number}", array)
         try:
             traced = trace(lambda _, image: self.preprocess(image), {}, (*size, self.channels))
         except (jax.errors.JAXTypeError, TypeError, ValueError):
@@ -289,7 +289,7 @@ class Model:
         if isinstance(output, Value) and graph.depends(output):
             digest.update(route_to(graph, output, PLAIN).whole.fingerprint.encode())
         for number, array in enumerate(traced.constants.values()):
-            _hash_array(digest, f"preprocess {number}", array)
+            hash_array(digest, f"preprocess {number}", array)
         return digest.hexdigest()
 
     def _traced(self, size: Size, layer: str | None) -> NamedGraph:
@@ -396,12 +396,3 @@ def _checked_names(layers: Sequence[str] | None) -> tuple[str, ...] | None:
     if not names or not all(isinstance(layer, str) and layer for layer in names) or len(set(names)) < len(names):
         raise ConfigError(f"layers {layers!r} is not a list of distinct, non-empty layer names")
     return names
-
-
-def _hash_array(digest: Any, name: str, leaf: Any) -> None:
-    kind = ""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        kind, leaf = f" {jax.random.key_impl(leaf)}", jax.random.key_data(leaf)
-    array = np.asarray(leaf)
-    digest.update(f"{name} {array.dtype}{kind} {array.shape}\n".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())

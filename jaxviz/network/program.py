@@ -8,7 +8,6 @@ It runs one image; put `jax.vmap` around it, whose batching of convolutions cost
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import Equation, Literal, Operand, Value
+from jaxviz.network.jaxprs import ADDRESS, Equation, Literal, Operand, Value
 from jaxviz.network.layout import Stored, arranged, from_arranged, whole
 from jaxviz.network.rules import ELEMENTWISE_RULE, RULES, Replayed, Settings
 from jaxviz.network.rules.base import Fixed
 from jaxviz.network.rules.elementwise import described
 
 Prepared = dict[str, jax.Array]  # by what each array is made of: equal keys of two sizes of a network are equal arrays
-ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object, in its repr
 SPREADING = ("broadcast_in_dim", "iota")  # fixed operations that are cheaper done anew than read from memory
 
 
@@ -179,7 +177,7 @@ class Program:
         if equation.outputs[0] in spread:
             return
         sources = tuple(self._source(operand, spread) for operand in equation.inputs)
-        replayed = Replayed(equation.inputs, _as_it_is(equation), described(equation))
+        replayed = Replayed(equation.inputs, _as_it_is(equation), described(self.graph, equation))
         shapes = tuple(value.shape for value in equation.outputs)
         spread[equation.outputs[0]] = _Step(replayed, sources, equation.outputs, shapes)
 
@@ -213,7 +211,7 @@ def _rule(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
             return replayed
     if settings.rules and (found := ELEMENTWISE_RULE(graph, equation, settings)) is not None:
         return found
-    return Replayed(equation.inputs, _as_it_is(equation), described(equation), keeps_bfloat16=False)
+    return Replayed(equation.inputs, _as_it_is(equation), described(graph, equation), keeps_bfloat16=False)
 
 
 def _as_it_is(equation: Equation) -> Callable[[list[Any], bool], list[Any]]:

@@ -37,7 +37,7 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         arrays = [in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)]
         return [Turned(equation.bind(arrays)[0], order, output.shape)]
 
-    return Replayed(equation.inputs, run, described(equation))
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
@@ -53,9 +53,7 @@ def _in_bfloat16(x: Any) -> Any:
     return x.astype(jnp.bfloat16) if isinstance(x, Turned) else jnp.asarray(x, jnp.bfloat16)
 
 
-def described(equation: Equation) -> str:
-    """An operation in words: its name and parameters, and the shapes of what it takes."""
-    params = ", ".join(f"{name}={value}" for name, value in sorted(equation.params.items()))
-    if equation.relu:  # its derivative is an object that is made anew in every trace
-        params = ""
-    return f"{equation.name} {equation.function} {params} {[operand.shape for operand in equation.inputs]}"
+def described(graph: Graph, equation: Equation) -> str:
+    """An operation in words, with the shapes of what it takes."""
+    through = tuple(place for place, operand in enumerate(equation.inputs) if graph.depends(operand))
+    return f"{equation.said(through)} {[operand.shape for operand in equation.inputs]}"

@@ -77,7 +77,9 @@ def as_it_is(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
         same = replace(equation, params=equation.params | params)
         return [from_arranged(y, output.shape, axes) for y in same.bind([arranged(x, operand.shape, axes)])]
 
-    return Replayed(equation.inputs, run, described(equation), keeps_bfloat16=equation.name != "reduce_window_sum")
+    return Replayed(
+        equation.inputs, run, described(graph, equation), keeps_bfloat16=equation.name != "reduce_window_sum"
+    )
 
 
 def _read(
