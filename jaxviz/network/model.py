@@ -32,6 +32,7 @@ from jaxviz.network.table import Layer, describe, slow_convolutions
 log = logging.getLogger("jaxviz")
 
 USUAL_SIZE = (224, 224)  # of the image at which a network is looked at where nobody says another
+ORDER = "from_callable(forward, weights, preprocess, layers=[...])"
 PLAIN = Settings(rules=False)
 
 Size = tuple[int, int]
@@ -70,8 +71,8 @@ class Model:
         forward: Callable[..., Any],
         weights: Any,
         preprocess: Callable[[Any], Any],
-        *,
         layers: Sequence[str] | None = None,
+        *,
         name: str = "custom",
         channels: int = 3,
         usual_size: Size | int = USUAL_SIZE,
@@ -102,7 +103,7 @@ class Model:
         """
         for argument, value in (("forward", forward), ("preprocess", preprocess)):
             if not callable(value):
-                raise ConfigError(f"{argument} {value!r} cannot be called; give a function")
+                raise ConfigError(f"{argument} {value!r} cannot be called; give a function: {ORDER}")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"name {name!r} is no name of a model; give a text such as 'custom'")
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
@@ -378,20 +379,24 @@ def _checked_weights(weights: Any) -> Any:
         if array.dtype == jnp.float64:
             array = array.astype(jnp.float32)
         # A NaN need not show later: XLA's ReLU on a CPU makes it a zero, and the filter would pass for dead.
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.isfinite(array.astype(jnp.float32)).all():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not _is_finite(array):
             raise WeightsError(f"{place} hold NaN or infinity; give finite numbers")
         return array
 
     return jax.tree_util.tree_map_with_path(checked, weights)
 
 
+def _is_finite(array: jax.Array) -> bool:
+    if not jnp.issubdtype(array.dtype, jnp.complexfloating):
+        array = array.astype(jnp.float32)  # a float8 cannot be asked itself
+    return bool(jnp.isfinite(array).all())
+
+
 def _checked_names(layers: Sequence[str] | None) -> tuple[str, ...] | None:
     if layers is None:
         return None
     if callable(layers):
-        raise ConfigError(
-            f"layers {layers!r} is a function; the order is from_callable(forward, weights, preprocess, layers=[...])"
-        )
+        raise ConfigError(f"layers {layers!r} is a function; give names: {ORDER}")
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names or not all(isinstance(layer, str) and layer for layer in names) or len(set(names)) < len(names):
         raise ConfigError(f"layers {layers!r} is not a list of distinct, non-empty layer names")
