@@ -4,8 +4,8 @@
 over blocks are unrolled, and what has a derivative of its own (`custom_jvp`, `custom_vjp`) stays whole, so that
 gradients are those of the function. Nothing is computed. Pattern: equinox, `internal/_finalise_jaxpr.py`.
 
-Two things that moved between JAX 0.8 and 0.12 are dealt with here and nowhere else: `Primitive.get_bind_params`, and
-the class of a closed jaxpr.
+Three things that moved between JAX 0.8 and 0.12 are dealt with here and nowhere else: `Primitive.get_bind_params`, the
+class of a closed jaxpr, and how a scan counts its inputs.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class _Flattener:
 
     def _unrolled(self, params: dict[str, Any], inputs: list[Operand], calls: tuple[str, ...]) -> list[Operand]:
         """A scan over blocks, a step after the other; its stacked results are made of slices and joined again."""
-        consts, carried, length = params["num_consts"], params["num_carry"], params["length"]
+        (consts, carried), length = _scan_counts(params), params["length"]
         shared, carry, stacked = inputs[:consts], inputs[consts : consts + carried], inputs[consts + carried :]
         rows: dict[int, list[Operand]] = {}
         order = range(length - 1, -1, -1) if params["reverse"] else range(length)
@@ -316,6 +316,14 @@ def _source_in_jax(name: str) -> str:
         Equation(equation.primitive, equation.params, (), ()).source
         for equation in every_equation(jax.make_jaxpr(RELUS[name])(jnp.float32(0)))
     )
+
+
+def _scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are the same at every step, and how many are carried on."""
+    if "num_consts" in params:  # before JAX 0.12
+        return params["num_consts"], params["num_carry"]
+    same, carried, _ = params["ft_in"].unpack()
+    return len(same), len(carried)
 
 
 def _converted(name: str, params: dict[str, Any], inputs: list[Operand]) -> Operand | None:
