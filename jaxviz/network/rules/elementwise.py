@@ -54,7 +54,7 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
 def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
     """Where a value is kept in bfloat16, the others of its type in it too."""
     dtypes = {argument.dtype for argument in arguments if hasattr(argument, "dtype")}
-    if jnp.bfloat16 not in dtypes or equation.name == "convert_element_type":
+    if jnp.dtype(jnp.bfloat16) not in dtypes or equation.name == "convert_element_type":
         return arguments
     return [
         jnp.asarray(argument).astype(jnp.bfloat16)
