@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from jaxviz.network.geometry import is_number
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Operand
@@ -15,6 +18,7 @@ from jaxviz.network.rules.base import Replayed, Settings
 from jaxviz.network.rules.elementwise import elementwise
 
 REDIRECTED: dict[str, Callable[[Any], Any]] = {"relu": redirect.relu, "relu6": redirect.relu6}
+PLAIN: dict[str, Callable[[Any], Any]] = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 
 
 def named(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -64,10 +68,14 @@ def _replaced(plain: Replayed, operand: Operand, kind: str) -> Replayed:
 
     def run(arguments: list[Any], redirected: bool) -> list[Any]:
         *usual, x = arguments
-        if not redirected:
+        if redirected:
+            function = REDIRECTED[kind]
+        elif plain.keeps_bfloat16 or x.dtype != jnp.bfloat16:
             return plain.run(usual, redirected)
+        else:
+            function = PLAIN[kind]
         if not isinstance(x, Turned):
-            return [REDIRECTED[kind](x)]
-        return [x._replace(array=REDIRECTED[kind](x.array[None])[0])]
+            return [function(x)]
+        return [x._replace(array=function(x.array[None])[0])]
 
     return Replayed((*plain.inputs, operand), run, f"{kind} of the last, or {plain.said}")
