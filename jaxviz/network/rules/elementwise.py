@@ -49,9 +49,7 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         ]
 
     # What has a derivative of its own was traced for the network's types and takes no others.
-    return Replayed(
-        equation.inputs, run, described(equation), keeps_bfloat16=equation.name not in SEPARATE_DERIVATIVE
-    )
+    return Replayed(equation.inputs, run, described(equation), keeps_bfloat16=equation.name not in SEPARATE_DERIVATIVE)
 
 
 def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
