@@ -1,4 +1,4 @@
-"""jaxviz's own networks: counts, sizes, arithmetic and receptive fields; and that nothing above a target is computed."""
+"""jaxviz's own networks: counts, sizes, arithmetic, receptive fields; and that nothing above a target is computed."""
 
 from __future__ import annotations
 
