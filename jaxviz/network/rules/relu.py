@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from jaxviz.network.geometry import is_number
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import RELUS, Equation, Operand
@@ -15,6 +17,7 @@ from jaxviz.network.rules.base import Replayed, Settings
 from jaxviz.network.rules.elementwise import elementwise
 
 REDIRECTED: dict[str, Callable[[Any], Any]] = {"relu": redirect.relu, "relu6": redirect.relu6}
+PLAIN: dict[str, Callable[[Any], Any]] = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 
 
 def named(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
