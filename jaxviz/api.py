@@ -27,7 +27,7 @@ from jaxviz.recipe import Picture
 from jaxviz.render import iter_pictures
 from jaxviz.request import Filters
 from jaxviz.result import LayerResult
-from jaxviz.spelling import parse_shard
+from jaxviz.shard import parse_shard
 from jaxviz.task import FilterList, LayerChoice, ObjectiveRequest, RenderRequest, atlas_tasks
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxviz.errors import ConfigError
 from jaxviz.judge import UNRANKED, Judge, Judgement, default_cache
-from jaxviz.layer_record import Judged, Natural
+from jaxviz.judged_values import Judged, Natural
 from jaxviz.natural_images import natural_images
 from jaxviz.plan import Plan
 

@@ -20,13 +20,12 @@ from jaxviz import batch_size, transforms
 from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
-from jaxviz.layer_record import LayerFacts
-from jaxviz.locks import Shard
 from jaxviz.network.model import Model
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import PARAMETERIZATIONS
-from jaxviz.recipe import Recipe
+from jaxviz.recipe import LayerFacts, Recipe
 from jaxviz.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
+from jaxviz.shard import Shard
 
 log = logging.getLogger("jaxviz")
 
