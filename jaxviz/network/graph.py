@@ -31,7 +31,7 @@ class Graph:
     @cached_property
     def geometry(self) -> dict[Value, Geometry]:
         """Axes and receptive field of the values for which they are known."""
-        return geometries(self.trace)
+        return geometries(self.trace, self.depending)
 
     @cached_property
     def places(self) -> dict[Value, int]:

@@ -205,10 +205,10 @@ class _Flattener:
         environment |= dict(zip(jaxpr.invars, arguments, strict=True))
 
         def read(variable: Any) -> Operand:
-            if isinstance(variable, core.Literal):
-                aval: Any = variable.aval
-                return Literal(variable.val, np.shape(variable.val), aval.dtype)
-            return environment[variable]
+            if not isinstance(variable, core.Literal):
+                return environment[variable]
+            aval: Any = variable.aval
+            return Literal(variable.val, aval.shape, aval.dtype)
 
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]

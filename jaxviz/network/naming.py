@@ -16,6 +16,8 @@ from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, counted, part_name
 
 CONVOLUTIONS = ("conv", "depthwise_conv", "grouped_conv", "transposed_conv")
+WITH_KERNEL = (*CONVOLUTIONS, "dense")
+SHAPES = ("reshape", "squeeze", "transpose")
 ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> kind
     **{name: name for name in ("celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6")},
     **{name: name for name in ("selu", "sigmoid", "silu", "soft_sign", "softplus", "softmax", "log_softmax")},
@@ -38,9 +40,16 @@ PLAIN_KINDS = {
     "reduce_window_sum": "avg_pool",
     "tanh": "tanh",
 }
-LAYERS = frozenset(  # kinds that are layers where nobody names any
-    {*CONVOLUTIONS, *ACTIVATIONS.values(), *PLAIN_KINDS.values(), "add", "batch_norm", "dense", "multiply", "norm"}
-    | {"global_avg_pool", "global_max_pool"}
+FOLLOWERS = frozenset(  # kinds without a kernel that are layers where nobody names any
+    {
+        *ACTIVATIONS.values(),
+        *PLAIN_KINDS.values(),
+        "add",
+        "batch_norm",
+        "global_avg_pool",
+        "global_max_pool",
+        "multiply",
+    }
 )
 
 
@@ -75,6 +84,8 @@ def layers_of(graph: Graph) -> dict[str, Value]:
     else:
         return _derived(graph)
     found = {name: value for name, value in named.items() if isinstance(value, Value) and graph.depends(value)}
+    if list(outputs) != [""]:  # a loss among the activations is none
+        found = {name: value for name, value in found.items() if len(value.shape) > 1}
     return dict(sorted(found.items(), key=lambda item: graph.places[item[1]]))
 
 
@@ -108,6 +119,9 @@ class Kinds:
             return clipped_kind(self.graph, equation) or name
         if name in ("reduce_sum", "reduce_max"):
             return self._reduced(equation)
+        if name in SHAPES:  # between a convolution and its bias, or behind one that was vectorised
+            below = self.of(self.graph.depending_inputs(equation)[0])
+            return below if below in WITH_KERNEL else name
         return PLAIN_KINDS.get(name, name)
 
     def finished(self, value: Value) -> Value:
@@ -124,8 +138,9 @@ class Kinds:
         (output,) = users[0].outputs
         if output in self.named and value not in self.named:
             return None
-        if users[0].name in ("reshape", "squeeze", "transpose") and self.of(value) in CONVOLUTIONS:
-            return output  # between a convolution and its bias, or behind one that was vectorised
+        if users[0].name in SHAPES:
+            is_flattened = _long_lengths(output) != _long_lengths(value)
+            return output if self.of(value) in WITH_KERNEL and not is_flattened else None
         same = users[0].name in ("add", "sub", "mul", "div", "max", "min") and self.of(output) == self.of(value)
         return output if same else None
 
@@ -166,23 +181,11 @@ class Kinds:
             return kind
         if equation.name == "mul" and kind == "global_avg_pool" and isinstance(fixed[0], Literal):
             return kind
-        if equation.name in ("add", "sub") and kind in (*CONVOLUTIONS, "dense", "reshape", "squeeze", "transpose"):
-            through = self.through_shape(below)
-            if through in (*CONVOLUTIONS, "dense") and not _is_norm_shift(self.graph, equation, below):
-                return through
+        if equation.name in ("add", "sub") and kind in WITH_KERNEL and not _is_norm_shift(self.graph, equation, below):
+            return kind
         if all(isinstance(operand, Value) for operand in fixed):
             return "batch_norm" if _in_norm(self.graph, equation) else "scale"
         return kind if kind == "batch_norm" else {"add": "shift", "mul": "scale"}.get(equation.name, equation.name)
-
-    def through_shape(self, value: Value) -> str:
-        """The kind of what a reshape or transpose was made of."""
-        while (equation := self.graph.maker(value)) is not None and equation.name in (
-            "reshape",
-            "squeeze",
-            "transpose",
-        ):
-            (value,) = self.graph.depending_inputs(equation)[:1]
-        return self.of(value)
 
     def _reduced(self, equation: Equation) -> str:
         (below,) = self.graph.depending_inputs(equation)
@@ -192,6 +195,10 @@ class Kinds:
         if own is not None and spatial and spatial <= axes and own.channels not in axes:
             return "global_avg_pool" if equation.name == "reduce_sum" else "global_max_pool"
         return equation.name
+
+
+def _long_lengths(value: Value) -> list[int]:
+    return sorted(length for length in value.shape if length != 1)
 
 
 def _derived(graph: Graph) -> dict[str, Value]:
@@ -220,9 +227,8 @@ def _derived(graph: Graph) -> dict[str, Value]:
 def _is_follower(kinds: Kinds, equation: Equation, output: Value) -> bool:
     """Whether a value is a layer of its own, and no part of one."""
     return (
-        kinds.of(output) in LAYERS
+        kinds.of(output) in FOLLOWERS
         and kinds.continues(output) is None
-        and kinds.through_shape(output) not in (*CONVOLUTIONS, "dense")
         and not _inside_activation(equation, output, kinds)
         and not _is_intermediate(kinds.graph, output, kinds)
     )
@@ -352,7 +358,7 @@ def _is_norm_shift(graph: Graph, equation: Equation, below: Value) -> bool:
     if equation.name == "sub":
         return True
     maker = graph.maker(below)
-    while maker is not None and maker.name in ("reshape", "squeeze", "transpose"):
+    while maker is not None and maker.name in SHAPES:
         maker = graph.maker(graph.depending_inputs(maker)[0])
     fixed = [operand for operand in equation.inputs if operand is not below]
     bias = graph.leaf_behind(fixed[0]) if fixed and isinstance(fixed[0], Value) else None

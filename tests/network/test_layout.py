@@ -85,7 +85,7 @@ def one_(w: Any, x: jax.Array) -> dict[str, jax.Array]:
     root = lax.rsqrt(w["variance"] + 1e-3)
     x = y["norm"] = (x - w["mean"][:, None, None]) * (w["scale"] * root)[:, None, None]
     x = y["relu"] = jax.nn.relu(x)
-    x = y["depthwise"] = _conv_first(x, w["depthwise"], 2, groups=8) + lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1))
+    x = y["depthwise"] = _conv_first(x, w["depthwise"], 2, groups=8) + lax.slice(x, (0, 0, 0), x.shape, (1, 2, 2))
     x = jnp.pad(x, ((0, 0), (0, 1), (1, 0)))
     x = y["conv2"] = _conv_first(jnp.concatenate([x[6:], *jnp.split(x, 4)[:1]]), w["conv2"], 1, "VALID")
     x = y["pool"] = lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 2), (1, 2, 1), "SAME")

@@ -261,3 +261,45 @@ def test_a_counter_is_free():
 
     graph = graph_of(forward, {"a": kernel(0, 3, 3, 3, 3), "a_1": kernel(1, 3, 3, 3, 3)})
     assert list(graph.layers) == ["a", "a_1", "a_2"]
+
+
+def _channels_first(w: Any, images: jax.Array) -> jax.Array:
+    """As Equinox has it: one image at a time, a bias (channels, 1, 1), a norm of groups of channels."""
+
+    def conv_first(x, kernel, bias, groups=1):
+        x = lax.conv_general_dilated(
+            x[None], kernel, (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW"), feature_group_count=groups
+        )
+        return jnp.squeeze(x, 0) + bias
+
+    def one(x):
+        x = conv_first(x, w["a"]["weight"], w["a"]["bias"])
+        grouped = x.reshape(2, -1)
+        x = (grouped - grouped.mean(1, keepdims=True)).reshape(x.shape)
+        x = jax.nn.relu(conv_first(x, w["b"]["weight"], w["b"]["bias"], 2))
+        return w["head"]["weight"] @ x.mean((1, 2)) + w["head"]["bias"]
+
+    return jax.vmap(one)(jnp.transpose(images, (0, 3, 1, 2)))
+
+
+def test_layers_of_one_image_with_channels_first_have_their_biases_and_axes():
+    weights = {
+        "a": {"weight": normal(0, 4, 3, 3, 3), "bias": normal(1, 4, 1, 1)},
+        "b": {"weight": normal(2, 4, 2, 3, 3), "bias": normal(3, 4, 1, 1)},
+        "head": {"weight": normal(4, 5, 4), "bias": normal(5, 5)},
+    }
+    graph = graph_of(_channels_first, weights)
+    assert list(graph.layers) == ["a", "b", "b/relu", "b/global_avg_pool", "head"]
+    assert [graph.kinds.of(value) for value in graph.layers.values()] == [
+        "conv", "grouped_conv", "relu", "global_avg_pool", "dense",
+    ]  # fmt: skip
+    taken = {name: len(graph.leaves_behind(value)) for name, value in graph.layers.items()}
+    assert taken == {"a": 2, "b": 4, "b/relu": 4, "b/global_avg_pool": 4, "head": 6}
+
+
+def test_a_convolution_that_is_flattened_keeps_its_axes():
+    def forward(w, x):
+        return conv(x, w["a"]).reshape(1, -1) @ w["b"]
+
+    graph = graph_of(forward, {"a": kernel(0, 3, 3, 3, 4), "b": kernel(1, 256, 5)})
+    assert {name: value.shape for name, value in graph.layers.items()} == {"a": (1, 8, 8, 4), "b": (1, 5)}
