@@ -1,7 +1,8 @@
-"""Makes the README's picture of both presets side by side: `python -m benchmarks.gallery`.
+"""Makes the pictures of both presets side by side in README and docs: `python -m benchmarks.gallery`.
 
-EfficientNet-Lite0, real weights; rows: a layer near the input and a deep one; columns: the presets keras and distill.
-Some minutes on two cores; the same command gives the same picture on one machine and software.
+EfficientNet-Lite0, real weights; a picture each of a layer near the input and of a deep one, with the preset keras on the
+left and distill on the right. Some minutes on two cores; the same command gives the same pictures on one machine and
+software.
 """
 
 from __future__ import annotations
@@ -22,19 +23,25 @@ PRESETS = ("keras", "distill")
 FILTERS = 16  # 4 x 4
 TILE_PX = 112
 MARGIN_PX, GAP_PX, CAPTION_PX = 4, 24, 30
-QUALITY = 88
-OUT = ROOT / "docs" / "presets.webp"
+QUALITY = 86
+OUT = ROOT / "docs"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gallery", description="the presets side by side")
-    parser.add_argument("--out", type=Path, default=OUT, help="file; default docs/presets.webp")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder; default docs")
     options = parser.parse_args(arguments)
-    panels = [[_panel(layer, preset) for preset in PRESETS] for layer in LAYERS]
-    _sheet(panels).save(options.out, quality=QUALITY)
-    print(f"wrote {options.out}", file=sys.stderr)
+    for layer in LAYERS:
+        file = picture_file(layer, options.out)
+        _sheet(layer, [_panel(layer, preset) for preset in PRESETS]).save(file, quality=QUALITY, method=6)
+        print(f"wrote {file}", file=sys.stderr)
     return 0
+
+
+def picture_file(layer: str, folder: Path = OUT) -> Path:
+    """Where the picture of a layer is."""
+    return folder / f"presets-{layer}.webp"
 
 
 def _panel(layer: str, preset: str) -> Image.Image:
@@ -52,17 +59,15 @@ def _panel(layer: str, preset: str) -> Image.Image:
     return Image.fromarray(images.grid(tiles, margin_px=MARGIN_PX))
 
 
-def _sheet(panels: list[list[Image.Image]]) -> Image.Image:
-    """Panels in rows with a caption above each."""
-    width, height = panels[0][0].size
-    size = (len(PRESETS) * (width + GAP_PX) - GAP_PX, len(LAYERS) * (height + CAPTION_PX))
-    sheet = Image.new("RGB", size, "white")
+def _sheet(layer: str, panels: list[Image.Image]) -> Image.Image:
+    """Panels side by side with a caption above each."""
+    width, height = panels[0].size
+    sheet = Image.new("RGB", (len(panels) * (width + GAP_PX) - GAP_PX, height + CAPTION_PX), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=18)
-    for row, (layer, where) in enumerate(LAYERS.items()):
-        for column, preset in enumerate(PRESETS):
-            left, top = column * (width + GAP_PX), row * (height + CAPTION_PX)
-            draw.text((left + 2, top + 4), f"{preset}: {layer} ({where})", fill="black", font=font)
-            sheet.paste(panels[row][column], (left, top + CAPTION_PX))
+    for column, (preset, panel) in enumerate(zip(PRESETS, panels, strict=True)):
+        left = column * (width + GAP_PX)
+        draw.text((left + 2, 4), f"{preset}: {layer} ({LAYERS[layer]})", fill="black", font=font)
+        sheet.paste(panel, (left, CAPTION_PX))
     return sheet
 
 

@@ -1,4 +1,5 @@
-"""Turns results into text: a race into the README's table and the chart beside this file, others into README.md there.
+"""Turns results into text: a race into the README's table, docs/speed.md and the chart beside this file, others into
+README.md there.
 
     python -m benchmarks.report                 from the newest results in benchmarks/results, facts, pictures and gpu
     python -m benchmarks.report RESULT.json     from that race
@@ -29,6 +30,7 @@ from benchmarks.visit import tables as visits
 
 BEGIN, END = "<!-- race:begin -->", "<!-- race:end -->"
 README = ROOT / "README.md"
+SPEED = ROOT / "docs" / "speed.md"
 CHART = ROOT / "benchmarks" / "race.svg"
 FACTS_BEGIN, FACTS_END = "<!-- facts:begin -->", "<!-- facts:end -->"
 PICTURES_BEGIN, PICTURES_END = "<!-- pictures:begin -->", "<!-- pictures:end -->"
@@ -77,13 +79,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _of_the_race(path: Path | None) -> dict[Path, str]:
-    """README and chart; nothing while there is no result."""
+    """README, docs/speed.md and chart; nothing while there is no result."""
     if path is None:
         print(f"no result in {RESULTS.relative_to(ROOT)} yet; run: python -m benchmarks.race", file=sys.stderr)
         return {}
     result = json.loads(path.read_text())
-    text = "\n".join([block(result, path.name), *_elsewhere(result)])
-    return {README: with_block(README.read_text(), text), CHART: svg(result)}
+    text = "\n".join([notes(result, path.name), *_elsewhere(result)])
+    return {
+        README: with_block(README.read_text(), block(result, path.name)),
+        SPEED: with_block(SPEED.read_text(), text),
+        CHART: svg(result),
+    }
 
 
 def _newest_facts() -> dict[str, tuple[dict[str, Any], str]]:
@@ -113,47 +119,70 @@ def newest(folder: Path = RESULTS) -> Path | None:
 
 
 def block(result: dict[str, Any], source: str) -> str:
-    """The text between the markers."""
+    """The README's table, with the one sentence that says what it shows."""
+    _check_baselines(result, source)
+    settings, hardware = result["settings"], result["hardware"]
+    return "\n".join(
+        [
+            *_table(result),
+            "",
+            f"Seconds, and how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
+            f"{settings['repeats']} runs on {hardware['cores']} cores of {hardware['cpu']}"
+            f"{', `~` scaled from fewer filters' if _scaled(result) else ''} "
+            f"([how, and on other machines]({SPEED.relative_to(ROOT)})).",
+        ]
+    )
+
+
+def notes(result: dict[str, Any], source: str) -> str:
+    """The text of docs/speed.md about the race in the README: chart, conditions, what was left out of the seconds."""
+    _check_baselines(result, source)
+    settings, hardware = result["settings"], result["hardware"]
+    day = datetime.fromisoformat(result["started"]).date()
+    commit = f"commit {(result['git']['hash'] or 'unknown')[:7]}" + (" with changes" if result["git"]["dirty"] else "")
+    chart = CHART.relative_to(ROOT)
+    lines = [
+        f'<img src="../{chart}" width="800" alt="Bar chart of the README\'s table: times as fast as Keras">',
+        "",
+        f"{_work(result)}: medians of {settings['repeats']} interleaved runs on {hardware['cores']} cores of "
+        f"{hardware['cpu']}. {_scaled(result)}{_compilation(result)}{_scores(result)}",
+        f"{day}, {commit}, {_versions(result)}; all figures: [{source}](../benchmarks/results/{source}).",
+        *_absent(result),
+    ]
+    return "\n".join(lines)
+
+
+def _check_baselines(result: dict[str, Any], source: str) -> None:
+    """Raise ReportError where a layer lacks what speed is compared with."""
     for name, layer in result["layers"].items():
         lacking = [base for base in BASELINES if base not in layer["contestants"]]
         if lacking:
             raise ReportError(
                 f"{source} has no {' and no '.join(lacking)} at {name}, so speed has nothing to be compared with"
             )
-    settings, hardware = result["settings"], result["hardware"]
-    work = f"{settings['filters']} filters x {settings['steps']} steps at {settings['size']} px"
-    day = datetime.fromisoformat(result["started"]).date()
-    commit = f"commit {(result['git']['hash'] or 'unknown')[:7]}" + (" with changes" if result["git"]["dirty"] else "")
-    lines = [
-        f'<img src="{CHART.relative_to(ROOT)}" width="800" alt="Bar chart of the table below: times as fast as Keras">',
-        "",
-        *_table(result, work),
-        "",
-        f"Seconds, and in brackets how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
-        f"{settings['repeats']} interleaved runs on {hardware['cores']} cores of {hardware['cpu']}. "
-        f"{_scaled(result)}{_compilation(result)}{_scores(result)}",
-        f"{day}, {commit}, {_versions(result)}; all figures: [{source}](benchmarks/results/{source}).",
-        *_absent(result),
-    ]
-    return "\n".join(lines)
 
 
-def with_block(readme: str, text: str, begin: str = BEGIN, end: str = END) -> str:
-    """The README with that text between the markers.
+def _work(result: dict[str, Any]) -> str:
+    settings = result["settings"]
+    return f"{settings['filters']} filters x {settings['steps']} steps at {settings['size']} px"
+
+
+def with_block(page: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """A page with that text between the markers.
 
     Raises:
         ReportError: the markers are not there once each, in order.
     """
-    before, begun, rest = readme.partition(begin)
+    before, begun, rest = page.partition(begin)
     _, ended, after = rest.partition(end)
     if not begun or not ended or begin in rest or end in before + after:
-        raise ReportError(f"README.md must hold {begin} and after it {end}, once each, where the tables are to stand")
+        raise ReportError(f"the page must hold {begin} and after it {end}, once each, where the figures are to stand")
     return f"{before}{begin}\n{text}\n{end}{after}"
 
 
-def _table(result: dict[str, Any], work: str) -> list[str]:
+def _table(result: dict[str, Any]) -> list[str]:
     layers = result["layers"]
-    rows = [[work, *(f"`{layer}`" for layer in layers)], ["---", *("---:" for _ in layers)]]
+    rows = [[_work(result), *(f"`{layer}`" for layer in layers)], ["---", *("---:" for _ in layers)]]
     for name in result["contestants"]:
         entries = [layer["contestants"].get(name) for layer in layers.values()]
         if any(entries):
@@ -250,7 +279,7 @@ def _elsewhere(result: dict[str, Any]) -> list[str]:
             day, commit = datetime.fromisoformat(other["started"]).date(), (other["git"]["hash"] or "unknown")[:7]
             lines.append(
                 f"\nOn {other['hardware']['cores']} cores of {cpu}, {day}, commit {commit}: **jaxviz** {speeds} as "
-                f"fast as Keras in these layers; [{source}](benchmarks/results/{source})."
+                f"fast as Keras in these layers; [{source}](../benchmarks/results/{source})."
             )
     return lines
 

@@ -258,6 +258,7 @@ def test_only_whole_races_are_the_readmes():
 def test_report_is_deterministic(made_up):
     again = json.loads(json.dumps(made_up))
     assert report.block(made_up, "a.json") == report.block(again, "a.json")
+    assert report.notes(made_up, "a.json") == report.notes(again, "a.json")
     assert svg(made_up) == svg(again)
 
 
@@ -293,7 +294,7 @@ def test_ratios_in_the_table_are_those_of_the_seconds(made_up):
 
 
 def test_report_names_who_is_absent_and_why(made_up):
-    assert "Not in this race: **jaxviz**, bfloat16 (dtype 'bfloat16' is unknown)" in report.block(made_up, "a.json")
+    assert "Not in this race: **jaxviz**, bfloat16 (dtype 'bfloat16' is unknown)" in report.notes(made_up, "a.json")
 
 
 def test_report_needs_its_baselines(made_up):
@@ -311,17 +312,22 @@ def test_chart_has_a_bar_for_each_contestant_and_layer(made_up):
 def test_races_on_other_cpus_get_a_line(made_up, monkeypatch, tmp_path):
     """Of each other CPU the newest, and none of this one's own."""
     monkeypatch.setattr(report, "README", tmp_path / "README.md")
-    report.README.write_text(f"{report.BEGIN}\n{report.END}\n")
+    monkeypatch.setattr(report, "SPEED", tmp_path / "speed.md")
+    for page in (report.README, report.SPEED):
+        page.write_text(f"{report.BEGIN}\n{report.END}\n")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     monkeypatch.setattr(report, "CHART", tmp_path / "race.svg")
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     files = {"1.json": "Older", "2.json": "Other", "3.json": "Other", "4.json": made_up["hardware"]["cpu"]}
     for name, cpu in files.items():
         (tmp_path / name).write_text(json.dumps(made_up | {"hardware": made_up["hardware"] | {"cpu": cpu}}))
-    (text,) = [text for file, text in report._of_the_race(tmp_path / "4.json").items() if file == report.README]
+    (text,) = [text for file, text in report._of_the_race(tmp_path / "4.json").items() if file == report.SPEED]
     ours = [layer["contestants"]["jaxviz_float32"] for layer in made_up["layers"].values()]
     lines = [line for line in text.splitlines() if line.startswith("On ")]
-    assert [line.split("](")[1] for line in lines] == ["benchmarks/results/1.json).", "benchmarks/results/3.json)."]
+    assert [line.split("](")[1] for line in lines] == [
+        "../benchmarks/results/1.json).",
+        "../benchmarks/results/3.json).",
+    ]
     ratios = ", ".join(f"{entry['times_as_fast_as']['keras']:.2f}x" for entry in ours)
     assert all(f"float32 {ratios} and" in line for line in lines)
 

@@ -79,6 +79,9 @@ def test_small_run_judges_real_pictures(tmp_path, monkeypatch):
     assert all(row["percentile"] is not None for entry in result["entries"] for row in entry["filters"])
 
 
-def test_readme_shows_the_gallery():
-    assert f'src="{gallery.OUT.relative_to(ROOT)}"' in (ROOT / "README.md").read_text()
-    assert gallery.OUT.is_file()
+@pytest.mark.parametrize(("layer", "page"), zip(gallery.LAYERS, ("docs/pictures.md", "README.md"), strict=True))
+def test_page_shows_both_presets(layer, page):
+    picture = gallery.picture_file(layer)
+    shown = picture.relative_to((ROOT / page).parent)
+    assert f'src="{shown}"' in (ROOT / page).read_text()
+    assert picture.stat().st_size < 300_000
