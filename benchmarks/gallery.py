@@ -1,8 +1,8 @@
 """Makes the pictures of both presets side by side in README and docs: `python -m benchmarks.gallery`.
 
-EfficientNet-Lite0, real weights; a picture each of a layer near the input and of a deep one, with the preset keras on the
-left and distill on the right. Some minutes on two cores; the same command gives the same pictures on one machine and
-software.
+EfficientNet-Lite0, real weights; a picture each of a layer near the input and of a deep one, with the preset keras on
+the left and distill on the right. Some minutes on two cores; the same command gives the same pictures on one machine
+and software.
 """
 
 from __future__ import annotations

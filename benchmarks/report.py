@@ -1,5 +1,4 @@
-"""Turns results into text: a race into the README's table, docs/speed.md and the chart beside this file, others into
-README.md there.
+"""Turns results into text: a race into tables in README.md and docs and the chart, all others into README.md here.
 
     python -m benchmarks.report                 from the newest results in benchmarks/results, facts, pictures and gpu
     python -m benchmarks.report RESULT.json     from that race
