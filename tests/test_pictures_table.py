@@ -79,7 +79,7 @@ def test_small_run_judges_real_pictures(tmp_path, monkeypatch):
     assert all(row["percentile"] is not None for entry in result["entries"] for row in entry["filters"])
 
 
-@pytest.mark.parametrize(("layer", "page"), zip(gallery.LAYERS, ("docs/pictures.md", "README.md"), strict=True))
+@pytest.mark.parametrize(("layer", "page"), list(zip(gallery.LAYERS, ("docs/pictures.md", "README.md"), strict=True)))
 def test_page_shows_both_presets(layer, page):
     picture = gallery.picture_file(layer)
     shown = picture.relative_to((ROOT / page).parent)
