@@ -9,13 +9,20 @@ import numpy as np
 from helpers_storage import RECIPE
 from msgspec.structs import replace
 
-from jaxviz.layer_record import Judged
-from jaxviz.recipe import Picture, Recipe
+from jaxviz.judged_values import Judged
+from jaxviz.recipe import LayerFacts, Picture, Recipe
 from jaxviz.storage import LayerFolder
 
 LITE0 = "efficientnet_lite0"
 SHALLOW, DEEP = "block1_1_depthwise_conv", "block4_2_expand_conv"
 SIDE_PX = 48
+FACTS = {  # of some, as the network says them
+    "stem_conv": LayerFacts("conv", channels=32, place=1, layers=149, receptive_field=3),
+    SHALLOW: LayerFacts("depthwise_conv", channels=32, place=4, layers=149, receptive_field=7),
+    DEEP: LayerFacts("conv", channels=480, place=55, layers=149, receptive_field=83),
+    "head_conv": LayerFacts("conv", channels=1280, place=145, layers=149, receptive_field=659),
+    "predictions": LayerFacts("softmax", channels=1000, place=149, layers=149, receptive_field=None),
+}
 
 
 def recipe_of(model: str = LITE0, layer: str = SHALLOW, **config: Any) -> Recipe:
@@ -54,7 +61,8 @@ def fill_layer(
 ) -> Path:
     """A finished layer's folder, with a picture for each status."""
     recipe = recipe_of(model, layer, **config)
-    folder = LayerFolder.open(out, recipe, label=label, file_format=file_format)
+    network = FACTS.get(layer) if model == LITE0 else None
+    folder = LayerFolder.open(out, recipe, label=label, file_format=file_format, network=network)
     for index, status in enumerate(statuses):
         folder.write(striped(index, recipe, wavelength_px=wavelength_px, status=status))
     folder.finish(device="a device", timings={"render_s": 1.5}, judge=judge)

@@ -78,7 +78,7 @@ def _rendered(model: Model, layer: str, config: RenderConfig, **options: Any) ->
 def _gradient(model: Model, layer: str) -> str:
     """The score and its gradient through the forward pass as it comes, which a GPU takes."""
     images = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
-    score = jax.jit(jax.value_and_grad(lambda images: model.forward(model.weights, images, layer).mean()))
+    score = jax.jit(jax.value_and_grad(lambda images: model.activation(images, layer).mean()))
     return _hash(jax.tree.leaves(score(images)))
 
 

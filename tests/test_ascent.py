@@ -50,9 +50,9 @@ def test_history_is_before_each_step_and_score_after_the_last(toy_model, small):
 
 def test_one_step_is_the_normalised_gradient(toy_model, small):
     start = jax.random.uniform(jax.random.key(0), (1, 64, 64, 3))
-    gradient = jax.grad(lambda x: toy_model.forward(toy_model.weights, x, "conv_c")[0, :, :, 2].mean())(start)
+    gradient = jax.grad(lambda x: toy_model.activation(x, "conv_c")[0, :, :, 2].mean())(start)
     moved = start + small.step_size * gradient / jnp.linalg.norm(gradient)
-    expected = toy_model.forward(toy_model.weights, moved, "conv_c")[0, :, :, 2].mean()
+    expected = toy_model.activation(moved, "conv_c")[0, :, :, 2].mean()
     result = render_layer(
         toy_model, "conv_c", [2], dataclasses.replace(small, steps=1), initial_images=np.asarray(start)
     )

@@ -49,8 +49,8 @@ def chosen(model: str, **choice: Any) -> list[str]:
 def test_default_is_every_convolution_of_resnet50v2() -> None:
     """The issue's own count: 53 convolutions, 26,560 filters."""
     names = chosen("resnet50v2")
-    graph = architecture("resnet50v2").graph
-    assert (len(names), sum(graph.by_name[name].channels for name in names)) == (53, 26560)
+    known = architecture("resnet50v2")
+    assert (len(names), sum(known.layer(name).channels for name in names)) == (53, 26560)
 
 
 def test_glob_chooses_layers_of_any_kind() -> None:

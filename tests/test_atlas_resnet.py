@@ -17,7 +17,7 @@ LAYERS = {"conv1_conv": 64, "conv2_block1_1_conv": 64, "conv3_block1_1_conv": 12
 
 def test_three_layers_of_resnet50v2_with_all_filters(tmp_path: Path) -> None:
     metadata = {"model": "resnet50v2", "head": "false", "source": "random, seed 0"}
-    arrays = random_weights(architecture("resnet50v2").graph)
+    arrays = random_weights(architecture("resnet50v2"))
     write_safetensors(tmp_path / "random.safetensors", arrays, metadata)
     chosen = [word for layer in LAYERS for word in ("--layers", layer)]
     ran = run(

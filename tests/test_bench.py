@@ -9,7 +9,7 @@ import pytest
 from bench_reports import install_tiny_bench, limit_memory, report, row
 from helpers_cli import TINY, install_tiny_model
 
-from jaxviz import ascent
+from jaxviz import Model, ascent
 from jaxviz.bench import dot, executable, figures, measure
 from jaxviz.bench.records import Report, Settings
 from jaxviz.bench.settings import checked_settings
@@ -161,17 +161,17 @@ def test_dot_rates_are_timed_before_and_after(whole_run: list[Report]) -> None:
     assert counts == [dot.TIMINGS, dot.TIMINGS, 2 * dot.TIMINGS]
 
 
-def test_macs_are_those_of_the_graph(whole_run: list[Report]) -> None:
-    graph = architecture_of_tiny()
+def test_macs_are_those_of_the_network(whole_run: list[Report]) -> None:
+    known = architecture_of_tiny()
     assert {one.layer: one.macs_per_image for one in whole_run[-1].rows} == {
-        layer: graph.macs(layer, 16, 16) for layer in ("first_conv", "wide_conv")
+        layer: known.layer(layer, (16, 16)).macs for layer in ("first_conv", "wide_conv")
     }
 
 
-def architecture_of_tiny() -> Any:
+def architecture_of_tiny() -> Model:
     with pytest.MonkeyPatch.context() as patch:
         install_tiny_model(patch)
-        return architecture(TINY, head=True).graph
+        return architecture(TINY)
 
 
 def test_compilation_is_timed_for_every_program(whole_run: list[Report]) -> None:
@@ -186,14 +186,11 @@ def test_mean_score_does_not_depend_on_the_batch_size(whole_run: list[Report]) -
 
 
 def test_mean_score_is_that_of_the_render(whole_run: list[Report]) -> None:
-    from jaxviz.models.layers import GraphForward
-    from jaxviz.models.model import Model
-
     from jaxviz import RenderConfig, render_layer
     from jaxviz.models.random_weights import random_weights
 
-    graph = architecture_of_tiny()
-    model = Model(TINY, graph.targets, random_weights(graph, seed=0), GraphForward(graph), lambda rgb: rgb)
+    known = architecture_of_tiny()
+    model = known.with_weights(random_weights(known, seed=0))
     config = RenderConfig.keras(image_size=16, crop=0, steps=2, seed=3, batch_size=2)
     scores = render_layer(model, "wide_conv", range(8), config).scores
     found = {(one.layer, one.dtype, one.batch_size): one.mean_score for one in whole_run[-1].rows}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from jaxviz.models.graph import GraphBuilder
+from helpers_networks import conv, kernel, network
 
 from jaxviz.bench import dot, machine
 from jaxviz.bench.settings import check_sizes, checked_settings, command_of, default_layers
@@ -117,30 +118,27 @@ def test_dot_rate_stops_where_memory_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("model", list_models())
 def test_default_layers_are_a_shallow_a_middle_and_a_deep_one(model: str) -> None:
-    graph = architecture(model, head=True).graph
-    macs = [graph.macs(layer, 180, 180) for layer in default_layers(graph, quick=False)]
+    known = architecture(model)
+    macs = [known.layer(layer, (180, 180)).macs for layer in default_layers(known, quick=False)]
     assert len(macs) == 3
     assert macs == sorted(macs)
     assert macs[0] < macs[-1] / 4
 
 
-def test_default_layers_of_resnet50v2_are_those_of_the_race() -> None:
-    from benchmarks.settings import LAYERS
-
-    assert set(default_layers(architecture("resnet50v2").graph, quick=False)) >= set(LAYERS)
-
-
 def test_globs_give_each_layer_once() -> None:
     found = checked_settings(layers=["conv2_block1_?_conv", "conv2_block1_1_conv"]).layers
-    assert found == tuple(name for name in architecture("resnet50v2").graph.targets if name in found)
+    assert found == tuple(name for name in architecture("resnet50v2").layers if name in found)
     assert set(found) == {f"conv2_block1_{number}_conv" for number in range(4)}
 
 
 def test_size_that_leaves_nothing_of_a_layer_is_refused() -> None:
-    net = GraphBuilder()
-    net.conv(net.conv("input_layer", "first", channels=2), "second", channels=2, kernel=5)
+    def forward(weights: Any, images: Any) -> Any:
+        first = conv(images, weights["first"])
+        return {"first": first, "second": conv(first, weights["second"])}
+
+    weights = {"first": {"kernel": kernel(0, 1, 1, 3, 2)}, "second": {"kernel": kernel(1, 5, 5, 2, 2)}}
     with pytest.raises(ConfigError, match=r"image_size 4x9 .* 'second'; give a larger"):
-        check_sizes(net.graph(), ["first", "second"], (4, 9))
+        check_sizes(network("small", forward, weights), ["first", "second"], (4, 9))
 
 
 def test_the_command_of_a_report_asks_for_the_same() -> None:

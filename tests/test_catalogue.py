@@ -18,6 +18,7 @@ from PIL import Image
 from jaxviz.catalogue import LayerPictures, read_catalogue
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.provenance import SCHEMA, picture_bytes
+from jaxviz.recipe import LayerFacts
 from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 
@@ -123,20 +124,24 @@ def test_layers_of_an_unknown_network_are_ordered_by_name(tmp_path: Path) -> Non
     assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["a", "b", "c"]
 
 
+def facts(place: int) -> LayerFacts:
+    return LayerFacts("conv", channels=8, place=place, layers=12, receptive_field=3)
+
+
 def test_layers_of_an_unknown_network_are_ordered_by_their_recorded_places(tmp_path: Path) -> None:
-    for place, layer in ((10, "a"), (2, "b"), (None, "c")):
-        folder = LayerFolder.open(tmp_path, recipe_of("mine", layer), label="keras", place=place)
+    for network, layer in ((facts(10), "a"), (facts(2), "b"), (None, "c")):
+        folder = LayerFolder.open(tmp_path, recipe_of("mine", layer), label="keras", network=network)
         folder.write(striped(0, folder.recipe))
         folder.finish(device="a device")
     assert [layer.layer for layer in read_catalogue(tmp_path).layers] == ["b", "a", "c"]
 
 
-def test_place_of_a_layer_stays_when_the_folder_is_described_anew(tmp_path: Path) -> None:
-    folder = LayerFolder.open(tmp_path, RECIPE, label="keras", place=3)
+def test_what_the_network_says_of_a_layer_stays_when_the_folder_is_described_anew(tmp_path: Path) -> None:
+    folder = LayerFolder.open(tmp_path, RECIPE, label="keras", network=facts(3))
     folder.write(picture(1))
     folder.finish(device="a device")
     fill(tmp_path, picture(2))
-    assert (only(tmp_path).place, len(only(tmp_path).tiles)) == (3, 2)
+    assert (only(tmp_path).network, len(only(tmp_path).tiles)) == (facts(3), 2)
 
 
 def test_models_and_labels_are_ordered_by_name(tmp_path: Path) -> None:

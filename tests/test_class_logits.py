@@ -6,92 +6,117 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_networks import classifier as small_classifier
 from helpers_objectives import TOLERANCE
-from jaxviz.models.graph import GraphBuilder
-from jaxviz.models.layers import GraphForward
 
+from jaxviz import ascent
+from jaxviz.errors import ConfigError
 from jaxviz.models import architecture
-from jaxviz.models.random_weights import random_weights
+from jaxviz.network.rules import Settings
 from jaxviz.objectives import (
     Channel,
     ClassLogit,
 )
+from jaxviz.scoring import affine_head, unit_scores
 
 pytestmark = pytest.mark.quick
 
 BFLOAT16_ERROR = 0.03  # of logits around 1: 8 bits of precision
-
-
-# Class logits: a classifier without its softmax
+SIZE = (13, 12)
+IMAGES = jax.random.normal(jax.random.key(0), (2, *SIZE, 3))
 
 
 @pytest.fixture(scope="module")
 def classifier():
-    net = GraphBuilder()
-    x = net.relu(net.conv("input_layer", "conv", channels=6, kernel=3, stride=2, bias=True), "relu")
-    net.dense_softmax(net.global_avg_pool(x, "avg_pool"), "predictions", channels=5)
-    graph = net.graph()
-    return GraphForward(graph), jax.tree.map(jnp.asarray, random_weights(graph))
+    return small_classifier(classes=5, channels=6)
 
 
-IMAGES = jax.random.normal(jax.random.key(0), (2, 13, 12, 3))
+def bound(model, layer, settings=Settings(rules=False), *, before_softmax=True):  # noqa: B008
+    (route,), prepared = ascent.bind(model, layer, [SIZE], settings, before_softmax=before_softmax)
+    return route, prepared
+
+
+def activations(route, prepared, images=IMAGES):
+    return jax.vmap(lambda image: route.activation(prepared, image))(images)
+
+
+def below(model, route):
+    """Names of the layers in which a target is affine."""
+    if route.lower is None:
+        return None
+    names = {value: name for name, value in model.graph(SIZE).layers.items()}
+    return [names[value] for value in route.lower.targets]
 
 
 def test_probabilities_are_the_softmax_of_the_logits(classifier):
-    forward, weights = classifier
-    logits = forward.before_softmax()(weights, IMAGES, "predictions")
+    logits = activations(*bound(classifier, "predictions"))
     assert float(jnp.abs(logits.sum(axis=1) - 1).min()) > 0.01  # they are no probabilities
-    np.testing.assert_allclose(jax.nn.softmax(logits), forward(weights, IMAGES, "predictions"), rtol=TOLERANCE)
+    np.testing.assert_allclose(jax.nn.softmax(logits), classifier.activation(IMAGES, "predictions"), rtol=TOLERANCE)
 
 
-def test_classifier_is_prepared_for_bfloat16_with_its_softmax_and_without(classifier):
-    forward, weights = classifier
-    for graph in (forward, forward.before_softmax()):
-        run = graph.fast("predictions", platform="gpu", dtype="bfloat16")
-        assert run.prepare(weights)["predictions"]["kernel"].dtype == "bfloat16"
-        np.testing.assert_allclose(
-            run(run.prepare(weights), IMAGES, "predictions"), graph(weights, IMAGES, "predictions"), atol=BFLOAT16_ERROR
-        )
+@pytest.mark.parametrize("before_softmax", [False, True])
+def test_classifier_multiplies_bfloat16_with_its_softmax_and_without(classifier, before_softmax):
+    route, prepared = bound(classifier, "predictions", Settings("gpu", dtype="bfloat16"), before_softmax=before_softmax)
+    text = jax.jit(lambda images: activations(route, prepared, images)).lower(IMAGES).as_text()
+    (product,) = [line for line in text.splitlines() if "dot_general" in line]
+    assert product.split(":")[-1].count("bf16") == 2
+    plain = bound(classifier, "predictions", before_softmax=before_softmax)
+    np.testing.assert_allclose(activations(route, prepared), activations(*plain), atol=BFLOAT16_ERROR)
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet50v2"])
-def test_graph_before_softmax_has_the_same_weights_and_costs(name):
-    graph = architecture(name, head=True).graph
-    logits = graph.before_softmax()
-    assert logits != graph
-    assert logits.weight_shapes() == graph.weight_shapes()
-    assert logits.macs("predictions", 64, 64) == graph.macs("predictions", 64, 64)
-    assert logits.output_sizes(64, 64) == graph.output_sizes(64, 64)
+def test_logits_have_the_same_weights_and_costs_as_the_probabilities(name):
+    model = architecture(name, head=True)
+    logits, probabilities = (
+        model.route("predictions", (64, 64), before_softmax=before_softmax) for before_softmax in (True, False)
+    )
+    assert logits.whole != probabilities.whole
+    assert logits.shape == probabilities.shape
+    graph = model.graph((64, 64))
+    costs, weights = zip(
+        *(
+            (graph.macs_to(route.whole.targets[0]), graph.leaves_behind(route.whole.targets[0]))
+            for route in (logits, probabilities)
+        ),
+        strict=True,
+    )
+    assert len(set(costs)) == 1
+    assert weights[0] == weights[1]
 
 
 def test_logits_are_affine_in_the_last_map_and_probabilities_are_not(classifier):
-    forward, _ = classifier
-    assert forward.before_softmax().below_affine("predictions") == "relu"
-    assert forward.below_affine("avg_pool") == "relu"
-    assert forward.below_affine("predictions") is None
+    for layer, before_softmax, expected in (
+        ("predictions", True, ["relu"]),
+        ("avg_pool", False, ["relu"]),
+        ("predictions", False, None),
+    ):
+        route, _ = bound(classifier, layer, before_softmax=before_softmax)
+        assert below(classifier, route) == expected
+
+
+def test_layer_without_a_softmax_has_no_logits(classifier):
+    assert classifier.has_softmax("predictions")
+    assert not classifier.has_softmax("avg_pool")
+    with pytest.raises(ConfigError, match="'avg_pool' of classifier is a global_avg_pool, not a softmax"):
+        classifier.route("avg_pool", SIZE, before_softmax=True)
 
 
 @pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize(("objective", "layer"), [(ClassLogit(), "predictions"), (Channel(), "avg_pool")])
 def test_head_that_is_never_computed_gives_its_scores_and_gradients(classifier, platform, objective, layer):
-    forward, weights = classifier
-    run = forward.before_softmax().fast(layer, platform=platform)
-    prepared = run.prepare(weights)
-    below = run.below_affine(layer)
-    assert below == "relu"
+    route, prepared = bound(classifier, layer, Settings(platform), before_softmax=objective.before_softmax)
+    head = affine_head(route, prepared, objective, jnp.int32(3))
+    assert head is not None
+    assert below(classifier, route) == ["relu"]
 
-    def score_above(activation):
-        return objective(run.above(prepared, activation, below, layer)[0], jnp.int32(3))
-
-    def score(image):  # as ascent.py has it
-        activation = run(prepared, image[None], below)
-        at_zero, constant_gradient = jax.value_and_grad(score_above)(jnp.zeros(activation.shape))
-        return (activation * constant_gradient).sum() + at_zero
+    def score(image):
+        return unit_scores(route, prepared, objective, jnp.int32(3), head, image[None, None])[0]
 
     def plain(image):
-        x = forward(weights, image[None], "avg_pool")[0]
+        x = classifier.activation(image[None], "avg_pool")[0]
         if layer == "predictions":
-            x = x @ weights["predictions"]["kernel"] + weights["predictions"]["bias"]
+            dense = classifier.weights["predictions"]
+            x = x @ dense["kernel"] + dense["bias"]
         return x[3]
 
     value, gradient = jax.jit(jax.value_and_grad(score))(IMAGES[0])

@@ -170,7 +170,7 @@ def test_models_says_where_weights_are_or_how_to_get_them(model: str) -> None:
 @pytest.mark.parametrize("model", jaxviz.list_models())
 def test_layers_lists_every_name(model: str) -> None:
     listed = [line.split()[0] for line in run("layers", model).out.splitlines()[1:]]
-    assert listed == [layer.name for layer in architecture(model, head=True).graph.layers]
+    assert listed == list(architecture(model, head=True).layers)
 
 
 def test_layers_json_is_one_object() -> None:

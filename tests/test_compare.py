@@ -9,10 +9,13 @@ import pytest
 from helpers_cli import contents, run, run_python
 from helpers_layers import DEEP, LITE0, SHALLOW, FixedJudge, fill_layer
 
+from jaxviz import Model, RenderConfig, render_layer
 from jaxviz.catalogue import read_catalogue
 from jaxviz.cli import compare as cli_compare
-from jaxviz.comparison import differing_settings, find_layer, layer_facts
+from jaxviz.comparison import differing_settings, find_layer
 from jaxviz.errors import RequestError, UnknownLayerError
+from jaxviz.models import architecture
+from jaxviz.plan import plan_render
 
 pytestmark = pytest.mark.quick
 
@@ -40,7 +43,8 @@ def line(text: str, start: str) -> list[str]:
         ["model", LITE0, LITE0],
         ["kind", "depthwise_conv", "conv"],
         ["channels", "32", "480"],
-        ["receptive field", "11 px", "95 px"],
+        ["place in the network", "4 of 149", "55 of 149"],
+        ["receptive field", "7 px", "83 px"],
         ["pictures", "2 (2 ok)", "3 (2 ok, 1 dead)"],
         ["device", "a device", "a device"],
         ["percentile beside natural images, 0 to 100", "90 (90 - 90)", "-"],
@@ -48,11 +52,7 @@ def line(text: str, start: str) -> list[str]:
     ids=lambda cells: cells[0],
 )
 def test_compare_prints(folder: Path, cells: list[str]) -> None:
-    expected = list(cells)
-    if cells[0] == "receptive field":
-        facts = [layer_facts(LITE0, layer) for layer in (SHALLOW, DEEP)]
-        expected = [cells[0], *(f"{one.receptive_field} px" for one in facts if one is not None)]
-    assert line(run("compare", folder, SHALLOW, DEEP).out, cells[0]) == expected
+    assert line(run("compare", folder, SHALLOW, DEEP).out, cells[0]) == cells
 
 
 def test_layers_head_the_columns(folder: Path) -> None:
@@ -87,7 +87,7 @@ def test_layers_without_a_good_picture_are_printed(tmp_path: Path) -> None:
     assert line(run("compare", tmp_path, SHALLOW, SHALLOW).out, "pictures")[1] == "2 (1 dead, 1 nan)"
 
 
-def test_unknown_network_has_no_facts(tmp_path: Path) -> None:
+def test_folder_that_says_nothing_of_its_network_has_no_facts(tmp_path: Path) -> None:
     fill_layer(tmp_path, "conv", model="mine")
     assert line(run("compare", tmp_path, "conv", "conv").out, "receptive field")[1:] == ["unknown"] * 2
 
@@ -108,16 +108,23 @@ def test_compare_writes_nothing(folder: Path) -> None:
     assert contents(folder) == before
 
 
-def test_place_counts_from_the_input() -> None:
-    first, last = layer_facts(LITE0, "stem_conv"), layer_facts(LITE0, "predictions")
-    assert first is not None
-    assert last is not None
-    assert (first.place, last.place, last.receptive_field) == (1, last.layers, None)
+def test_facts_of_anybodys_network_are_those_that_it_was_rendered_with(tmp_path: Path, toy_model: Model) -> None:
+    config = RenderConfig.keras(image_size=32, crop=0, steps=1)
+    for layer in ("conv_a", "conv_c"):
+        render_layer(toy_model, layer, [0], config).save(tmp_path)
+    first, last = json.loads(run("compare", tmp_path, "conv_a", "conv_c", "--json").out)["layers"]
+    assert first["facts"] == {"kind": "conv", "channels": 8, "place": 1, "layers": 3, "receptive_field": 5}
+    assert last["facts"] == {"kind": "conv", "channels": 6, "place": 3, "layers": 3, "receptive_field": 9}
 
 
-@pytest.mark.parametrize(("model", "layer"), [("mine", "conv"), (LITE0, "conv"), (LITE0, "input_layer")])
-def test_what_is_in_no_table_has_no_facts(model: str, layer: str) -> None:
-    assert layer_facts(model, layer) is None
+@pytest.mark.parametrize("head", [False, True])
+def test_facts_of_our_networks_count_the_place_from_the_input(head: bool) -> None:
+    model = architecture(LITE0, head=head)
+    config = RenderConfig.keras()
+    first, last = (plan_render(model, layer, [0], config).facts for layer in (model.layers[0], model.layers[-1]))
+    assert (first.place, last.place) == (1, last.layers)
+    assert first.receptive_field == 3
+    assert (last.receptive_field is None) is head
 
 
 # Which layers

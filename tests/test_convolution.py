@@ -20,10 +20,11 @@ SHAPES = [(1, 8, 8), (2, 7, 9), (3, 13, 6)]  # batch, height, width: odd and eve
 PADS = [((0, 0), (0, 0)), ((3, 3), (3, 3)), ((0, 1), (2, 1))]
 
 
-def reference_conv(x, kernel, stride, pads, groups=1):
+def reference_conv(x, kernel, stride, pads, groups=1, dilation=(1, 1)):
     numbers = ("NHWC", "HWIO", "NHWC")
+    stride = (stride, stride) if isinstance(stride, int) else stride
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), pads, dimension_numbers=numbers, feature_group_count=groups
+        x, kernel, stride, pads, rhs_dilation=dilation, dimension_numbers=numbers, feature_group_count=groups
     )
 
 
@@ -56,9 +57,50 @@ def test_conv_agrees_with_lax(shape, kernel_px, stride, pads, path):
     )
 
 
-@thinned("path, pads, stride, shape", [cpu, rounded], PADS, [1, 2], SHAPES, every=7)
-def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(path, pads, stride, shape):
-    operand = jnp.bfloat16 if path is cpu else jnp.float32
+@thinned("path, groups, stride, pads, shape", [plain, cpu], [1, 2, 4], [(1, 2), (2, 1), (3, 2)], PADS, SHAPES, every=17)
+def test_grouped_conv_of_any_stride_agrees_with_lax(shape, pads, stride, groups, path):
+    x, kernel = normal(0, (*shape, 4)), normal(1, (3, 5, 4 // groups, 8))
+    for_gradient = cpu.gradient_kernel(kernel, stride=stride, groups=groups)
+    assert_same_values_and_gradients(
+        lambda x: path.conv(x, kernel, for_gradient, stride=stride, pads=pads, groups=groups),
+        lambda x: reference_conv(x, kernel, stride, pads, groups),
+        x,
+    )
+
+
+@thinned("path, groups, dilation, channels", [plain, cpu], [1, 2], [(1, 2), (2, 2), (3, 1)], [4, 24], every=5)
+def test_dilated_conv_agrees_with_lax(channels, dilation, groups, path):
+    pads, x, kernel = ((2, 1), (0, 3)), normal(0, (2, 13, 9, channels)), normal(1, (3, 2, channels // groups, 6))
+    for_gradient = cpu.gradient_kernel(kernel, stride=1, groups=groups)
+    assert_same_values_and_gradients(
+        lambda x: path.conv(x, kernel, for_gradient, pads=pads, groups=groups, dilation=dilation),
+        lambda x: reference_conv(x, kernel, 1, pads, groups, dilation),
+        x,
+    )
+
+
+@pytest.mark.parametrize("path", [plain, cpu], ids=["plain", "cpu"])
+def test_depthwise_conv_of_another_stride_for_rows_than_for_columns_agrees_with_lax(path):
+    x, kernel, pads = normal(0, (2, 11, 9, 6)), normal(1, (3, 4, 6)), ((1, 1), (2, 1))
+    assert_same_values_and_gradients(
+        lambda x: path.depthwise_conv(x, kernel, stride=(1, 3), pads=pads),
+        lambda x: reference_conv(x, kernel[:, :, None, :], (1, 3), pads, groups=6),
+        x,
+    )
+
+
+@pytest.mark.parametrize(("window", "stride"), [((2, 3), (2, 1)), ((3, 1), (1, 2))])
+def test_max_pool_that_is_not_square_agrees_with_lax(window, stride):
+    assert_same_values_and_gradients(
+        lambda x: cpu.max_pool(x, kernel=window, stride=stride),
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (1, *window, 1), (1, *stride, 1), "VALID"),
+        jnp.round(normal(0, (2, 9, 8, 3))),
+    )
+
+
+@thinned("rounded, pads, stride, shape", [False, True], PADS, [1, 2], SHAPES, every=7)
+def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(rounded, pads, stride, shape):
+    operand = jnp.float32 if rounded else jnp.bfloat16
     x = normal(0, (*shape, cpu.WIDE))
     kernel = normal(1, (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
     assert cpu.takes_bfloat16(kernel.shape)
@@ -70,7 +112,9 @@ def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(path, pads, s
     @jax.jit
     def both(x, cotangent, held):
         for_gradient = cpu.gradient_kernel(held, stride=stride)
-        value, pull_back = jax.vjp(lambda x: path.conv(x, held, for_gradient, stride=stride, pads=pads), x)
+        value, pull_back = jax.vjp(
+            lambda x: cpu.conv(x, held, for_gradient, stride=stride, pads=pads, rounded=rounded), x
+        )
         expected, expected_pull_back = jax.vjp(
             lambda x: reference_conv(x, held.astype(jnp.float32), stride, pads), rounded_to_bfloat16(x)
         )
@@ -128,8 +172,9 @@ def test_weight_gradient_raises_on_the_cpu_path():
         jax.grad(lambda kernel: cpu.depthwise_conv(x, kernel).sum())(kernel[..., 0])
 
 
-def test_model_forward_has_weight_gradients(resnet):
-    gradient = jax.grad(lambda w: resnet.forward(w, jnp.ones((1, 32, 32, 3)), "conv2_block1_1_conv").mean())(
-        resnet.weights
-    )
+def test_plain_activation_has_weight_gradients(resnet):
+    def mean(weights):
+        return resnet.with_weights(weights).activation(jnp.ones((1, 32, 32, 3)), "conv2_block1_1_conv").mean()
+
+    gradient = jax.grad(mean)(resnet.weights)
     assert float(jnp.abs(gradient["conv1_conv"]["kernel"]).max()) > 0

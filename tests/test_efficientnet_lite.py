@@ -20,7 +20,7 @@ def probabilities(model, photograph):
     left, top = (image.width - side) // 2, (image.height - side) // 2
     square = image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC)
     images = model.preprocess(np.asarray(square, np.float32))[None]
-    return np.asarray(jax.jit(model.forward, static_argnums=2)(model.weights, images, "predictions"))[0]
+    return np.asarray(jax.jit(lambda images: model.activation(images, "predictions"))(images))[0]
 
 
 def test_the_cat_is_an_egyptian_cat(lite0):

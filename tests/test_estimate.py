@@ -70,7 +70,7 @@ def test_text_says_the_same() -> None:
 
 
 def test_flop_are_those_of_the_benchmark() -> None:
-    macs = architecture("resnet50v2").graph.macs("conv2_block1_1_conv", 180, 180)
+    macs = architecture("resnet50v2").layer("conv2_block1_1_conv", (180, 180)).macs
     render = LayerTask(RenderRequest("resnet50v2", RenderConfig.keras()), "conv2_block1_1_conv")
     assert estimate([render], measure=False).flop == 64 * flop_per_image(macs, 30)
 
@@ -114,7 +114,7 @@ def test_only_what_is_missing_is_counted(tiny: None, tmp_path: Path) -> None:
     config = RenderConfig.keras(image_size=64, crop=7, steps=2)
     (layer,) = estimate([task("first_conv", config=config, out=tmp_path)]).layers
     assert (layer.pictures, layer.already_there, layer.batches, layer.batch_size) == (8, 3, 2, 3)
-    macs = architecture(TINY).graph.macs("first_conv", 64, 64)
+    macs = architecture(TINY).layer("first_conv", (64, 64)).macs
     assert layer.flop == 5 * flop_per_image(macs, 2)
     (done,) = estimate([task("first_conv", (0, 1, 2), config=config, out=tmp_path)]).layers
     assert (done.already_there, done.batches, done.flop, done.disk_bytes) == (3, 0, 0, 0)

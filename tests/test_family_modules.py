@@ -1,4 +1,4 @@
-"""The families as Flax modules: the same names, values and weights as the tables, and they train."""
+"""The families as Flax modules: named layers, values that the fast rules give too, Keras's weights; and they train."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from jaxviz.models.efficientnet_lite_nnx import EfficientNetLite0
-from jaxviz.models.layers import GraphForward
-from jaxviz.models.resnet_v2_nnx import ResNet50V2, ResNetV2
 
 from jaxviz.errors import WeightsError
-from jaxviz.models import MODEL_SIZES, architecture, efficientnet_lite_nnx, list_models, resnet_v2_nnx
+from jaxviz.models import MODELS, architecture, family_of, list_models
+from jaxviz.models.efficientnet_lite import EfficientNetLite0
 from jaxviz.models.family_forward import FamilyForward
 from jaxviz.models.keras_weights import abstract_module, abstract_weights, from_state, to_state, weight_shapes
 from jaxviz.models.random_weights import random_weights
+from jaxviz.models.resnet_v2 import ResNet50V2, ResNetV2
+from jaxviz.network.program import Program
+from jaxviz.network.rules import Settings
 
-FAMILIES = resnet_v2_nnx.MODELS | efficientnet_lite_nnx.MODELS
-TOLERANCE = 1e-5  # of the largest number of an activation; the tables fold a batch norm into one factor and one summand
+FAMILIES = {name: family_of(name)[0] for name in list_models()}
+TOLERANCE = 1e-5  # of the largest number of an activation: float32 sums in another order
 
 each_model = pytest.mark.parametrize("name", list_models())
 with_and_without_head = pytest.mark.parametrize("head", [False, pytest.param(True, marks=pytest.mark.quick)])
@@ -56,54 +57,68 @@ def tiny() -> ResNetV2:
     return tiny_resnet(kernel_init=nnx.initializers.zeros)
 
 
-# The same network as the table
+# One network, run in two ways
 
 
 @each_model
 @with_and_without_head
-def test_layers_are_named_as_in_the_table_and_in_its_order(name, head):
+def test_layers_are_named_where_they_are_made_each_once(name, head):
     named = list(names_in(trace(FamilyForward(FAMILIES[name], head))))
-    assert named == list(architecture(name, head=head).graph.targets)
+    assert named == list(architecture(name, head=head).layers)
+    assert len(named) == len(set(named))
 
 
 @each_model
 @with_and_without_head
-def test_weights_have_the_shapes_of_the_table_and_its_order(name, head):
+def test_what_holds_weights_is_a_layer_of_that_name(name, head):
     shapes = weight_shapes(FAMILIES[name], head=head)
-    expected = architecture(name, head=head).graph.weight_shapes()
-    assert shapes == expected
-    assert [(layer, *arrays) for layer, arrays in shapes.items()] == [
-        (row, *arrays) for row, arrays in expected.items()
-    ]
+    named = list(names_in(trace(FamilyForward(FAMILIES[name], head))))
+    assert set(shapes) == {layer for layer in named if layer.endswith(("_conv", "_bn", "predictions"))}
 
 
 @pytest.mark.parametrize(("name", "size"), [("resnet50v2", 64), ("efficientnet_lite0", 64), ("efficientnet_lite0", 75)])
-def test_every_activation_is_that_of_the_table(name, size, monkeypatch):
-    graph = architecture(name, head=True).graph
-    weights = random_weights(graph)
+def test_fast_rules_give_every_activation_of_the_module(name, size, monkeypatch):
+    model = architecture(name, head=True)
+    model = model.with_weights(random_weights(model))
     images = jax.random.uniform(jax.random.key(1), (2, size, size, 3), minval=-1.0)
-    expected = jax.jit(lambda w, x: GraphForward(graph).network(w).activations(x))(weights, images)
+    graph = model.graph((size, size))
+    program = Program(graph, list(graph.layers.values()), Settings("cpu"))
+    prepared = program.prepare(model.weights)
+    run = jax.jit(jax.vmap(lambda image: program.run(prepared, [image])))
+    found = dict(zip(graph.layers, run(images), strict=True))
 
     module = importlib.import_module(FAMILIES[name].__module__)
-    found: dict[str, jax.Array] = {}
-    monkeypatch.setattr(module, "checkpoint_name", lambda x, layer: found.setdefault(layer, x))
+    expected: dict[str, jax.Array] = {}
+    monkeypatch.setattr(module, "checkpoint_name", lambda x, layer: expected.setdefault(layer, x))
 
     def activations(weights, images):
         FamilyForward(FAMILIES[name])(weights, images)
-        return found
+        return expected
 
-    for layer, activation in jax.jit(activations)(weights, images).items():
-        scale = float(jnp.abs(expected[layer]).max())
-        np.testing.assert_allclose(activation, expected[layer], rtol=0, atol=TOLERANCE * scale, err_msg=layer)
-    assert len(found) == len(graph.targets)
+    for layer, activation in jax.jit(activations)(model.weights, images).items():
+        scale = float(jnp.abs(activation).max())
+        np.testing.assert_allclose(found[layer], activation, rtol=0, atol=TOLERANCE * scale, err_msg=layer)
+    assert expected.keys() == found.keys()
 
 
-def test_logits_are_those_of_the_table():
-    graph = architecture("efficientnet_lite0", head=True).graph
-    weights = random_weights(graph)
+def test_module_itself_gives_the_models_activation():
+    model = architecture("efficientnet_lite0", head=True)
+    model = model.with_weights(random_weights(model))
+    images = jax.random.uniform(jax.random.key(1), (2, 64, 64, 3), minval=-1.0)
+    known = abstract_module(EfficientNetLite0, head=True)
+    module = nnx.merge(known.definition, to_state(jax.tree.map(jnp.asarray, model.weights), known.state))
+    found = nnx.jit(lambda module, images: module(images))(module, images)
+    np.testing.assert_allclose(found, model.activation(images, "predictions"), rtol=1e-4)
+
+
+def test_logits_are_what_the_softmax_is_of():
+    model = architecture("efficientnet_lite0", head=True)
+    model = model.with_weights(random_weights(model))
     images = jax.random.uniform(jax.random.key(1), (1, 64, 64, 3), minval=-1.0)
-    expected = jax.jit(GraphForward(graph.before_softmax()), static_argnums=2)(weights, images, "predictions")
-    found = jax.jit(FamilyForward(EfficientNetLite0, logits=True))(weights, images)
+    route = model.route("predictions", (64, 64), Settings("cpu"), before_softmax=True)
+    prepared = model.prepare(route)
+    expected = jax.jit(lambda images: jax.vmap(lambda image: route.activation(prepared, image))(images))(images)
+    found = jax.jit(FamilyForward(EfficientNetLite0, logits=True))(model.weights, images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -113,7 +128,7 @@ def test_logits_are_those_of_the_table():
 @pytest.mark.quick
 @pytest.mark.parametrize("name", ["resnet50v2", "efficientnet_lite0"])
 def test_weights_go_there_and_back(name):
-    weights = random_weights(architecture(name, head=True).graph)
+    weights = random_weights(architecture(name, head=True))
     state = to_state(weights, abstract_module(FAMILIES[name], head=True).state)
     again = from_state(state)
     assert again.keys() == weights.keys()
@@ -153,7 +168,7 @@ def test_registry_knows_the_size_of_the_module(name):
     shapes = weight_shapes(FAMILIES[name], head=True)
     del shapes["predictions"]
     parameters = sum(math.prod(shape) for arrays in shapes.values() for shape in arrays.values())
-    assert MODEL_SIZES[name] == (parameters, len(architecture(name).graph.targets))
+    assert (MODELS[name].parameters, MODELS[name].layers) == (parameters, len(architecture(name).layers))
 
 
 # The forward function
@@ -239,7 +254,7 @@ def test_evaluation_leaves_the_statistics_alone():
     assert (tiny(images) != first).any()
 
 
-@pytest.mark.parametrize("module", ["resnet_v2_nnx", "efficientnet_lite_nnx", "keras_weights", "family_forward"])
+@pytest.mark.parametrize("module", ["resnet_v2", "efficientnet_lite", "keras_weights", "family_forward"])
 def test_examples_run(module):
     results = doctest.testmod(importlib.import_module(f"jaxviz.models.{module}"))
     assert results.attempted > 0

@@ -12,12 +12,12 @@ import pytest
 from helpers_cli import run_python
 
 import jaxviz
-from jaxviz.models import FAMILIES
+from jaxviz.models import MODELS
 
 pytestmark = pytest.mark.quick
 
 ROOT = Path(jaxviz.__file__).parents[1]
-FAMILY_MODULES = {f"jaxviz.models.{family}" for family in FAMILIES.values()}
+FAMILY_MODULES = {f"jaxviz.models.{entry.module}" for entry in MODELS.values()}
 # Highest first. A module imports from lower rows, and from its own row as long as nothing goes round.
 ROWS = [
     {"jaxviz.__main__", "jaxviz.cli"},
@@ -50,11 +50,12 @@ ROWS = [
     {"jaxviz.gallery", "jaxviz.comparison"},
     {"jaxviz.export", "jaxviz.measures"},
     {"jaxviz.judged", "jaxviz.storage", "jaxviz.catalogue"},
-    {"jaxviz.contents", "jaxviz.layer_record"},
-    {"jaxviz.judge", "jaxviz.plan", "jaxviz.provenance", "jaxviz.animation"},
-    {"jaxviz.models"},
-    {"jaxviz.models.model", "jaxviz.ascent"},
+    {"jaxviz.contents", "jaxviz.layer_record", "jaxviz.plan"},
+    {"jaxviz.judge", "jaxviz.provenance", "jaxviz.animation"},
+    {"jaxviz.ascent"},
     {"jaxviz.batch_size", "jaxviz.scoring", "jaxviz.request"},
+    {"jaxviz.loading"},
+    {"jaxviz.models"},
     {
         "jaxviz.objectives",
         "jaxviz.optimizers",
@@ -64,21 +65,29 @@ ROWS = [
         "jaxviz.images",
         "jaxviz.repetition",
         "jaxviz.sprites",
-        "jaxviz.models.family_forward",
-        "jaxviz.models.layers",
         "jaxviz.models.random_weights",
     },
+    {"jaxviz.models.family_forward"},
     {"jaxviz.models.keras_weights"},
-    {"jaxviz.models.redirect", "jaxviz.algebra", "jaxviz.resampling"},
-    {
-        "jaxviz.models.convolution",
-        "jaxviz.models.convolution.cpu",
-        "jaxviz.models.convolution.plain",
-        "jaxviz.models.convolution.rounded",
-    },
-    {f"{family}_nnx" for family in FAMILY_MODULES},  # until they take the place of the tables
     FAMILY_MODULES,
-    {"jaxviz.models.graph"},
+    {"jaxviz.algebra", "jaxviz.resampling"},
+    {"jaxviz.network.model"},
+    {"jaxviz.network.summary"},
+    {"jaxviz.network.head", "jaxviz.network.table"},
+    {"jaxviz.network.program"},
+    {"jaxviz.network.rules"},
+    {
+        "jaxviz.network.rules.convolution",
+        "jaxviz.network.rules.elementwise",
+        "jaxviz.network.rules.pooling",
+        "jaxviz.network.rules.relu",
+        "jaxviz.network.rules.shapes",
+    },
+    {"jaxviz.network.rules.base", "jaxviz.network.rules.cpu", "jaxviz.network.rules.redirect"},
+    {"jaxviz.network.rules.plain", "jaxviz.network.layout", "jaxviz.network.naming"},
+    {"jaxviz.network.graph"},
+    {"jaxviz.network.geometry"},
+    {"jaxviz.network", "jaxviz.network.jaxprs"},
     {"jaxviz.devices", "jaxviz.natural_images"},
     {"jaxviz.options"},
     {
@@ -192,24 +201,41 @@ def test_package_imports_nothing_of_its_own_at_the_top() -> None:
     assert [str(one) for one in imports_of(LAZY_ROOT) if not one.in_function and one.target in SOURCES] == []
 
 
-@pytest.mark.parametrize("module", ["jaxviz.ascent", "jaxviz.models.family_forward", *sorted(FAMILY_MODULES)])
+NETWORK_MODULES = sorted(module for module in SOURCES if module.startswith("jaxviz.network"))
+
+
+@pytest.mark.parametrize(
+    "module", ["jaxviz.ascent", "jaxviz.models.family_forward", *sorted(FAMILY_MODULES), *NETWORK_MODULES]
+)
 def test_no_family_is_imported_by(module: str) -> None:
     assert [str(one) for one in imports_of(module) if one.target in FAMILY_MODULES] == []
 
 
+@pytest.mark.parametrize("module", NETWORK_MODULES)
+def test_networks_are_traced_and_run_without_the_rest_of_jaxviz_by(module: str) -> None:
+    own = {one.target for one in imports_of(module) if one.target in SOURCES}
+    assert {target for target in own if not target.startswith("jaxviz.network")} <= {"jaxviz.errors"}
+
+
+def test_what_moves_between_versions_of_jax_is_met_in_one_module() -> None:
+    users = {one.module for one in EVERY_IMPORT if one.target.startswith("jax.extend")}
+    assert users <= {"jaxviz.network.jaxprs"}
+    assert [str(one) for one in EVERY_IMPORT if one.target.startswith("jax._src")] == []
+
+
 def test_registry_imports_at_the_top_only_what_needs_no_jax() -> None:
     top = {one.target for one in imports_of("jaxviz.models") if not one.in_function and one.target in SOURCES}
-    assert top <= {"jaxviz.errors", "jaxviz.models.graph"}
+    assert top <= {"jaxviz.errors"}
 
 
-def test_registry_imports_within_models_only_layers_and_model() -> None:
+def test_registry_imports_in_functions_only_what_makes_a_network_of_a_family() -> None:
     inside = {one.target for one in imports_of("jaxviz.models") if one.in_function and one.target in JAXVIZ_MODULES}
-    assert inside <= {"jaxviz.models.layers", "jaxviz.models.model"}
+    assert inside <= {"jaxviz.models.family_forward", "jaxviz.models.keras_weights", "jaxviz.network.model"}
 
 
-def test_weights_convert_is_imported_only_inside_functions_of_the_registry() -> None:
+def test_weights_convert_is_imported_only_inside_functions_of_loading() -> None:
     users = {one for one in EVERY_IMPORT if one.module in JAXVIZ_MODULES and one.target in CONVERT_MODULES}
-    assert {one.module for one in users} <= {"jaxviz.models"}
+    assert {one.module for one in users} == {"jaxviz.loading"}
     assert [str(one) for one in users if not one.in_function] == []
 
 
@@ -232,7 +258,16 @@ def test_other_frameworks_are_imported_inside_functions_by(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["jaxviz.config", "jaxviz.options", "jaxviz.errors", "jaxviz.files", "jaxviz.images", "jaxviz.models.graph"],
+    [
+        "jaxviz.config",
+        "jaxviz.options",
+        "jaxviz.errors",
+        "jaxviz.files",
+        "jaxviz.images",
+        "jaxviz.layer_record",
+        "jaxviz.models",
+        "jaxviz.task",
+    ],
 )
 def test_jax_is_not_imported_at_the_top_of(module: str) -> None:
     assert [str(one) for one in imports_of(module) if one.target.split(".")[0] in ("jax", "flax")] == []
@@ -273,6 +308,9 @@ def test_using_the_config_does_not_import_jax(tmp_path: Path) -> None:
         "jaxviz.recipe",
         "jaxviz.images",
         "jaxviz.models",
+        "jaxviz.loading",
+        "jaxviz.job_schema",
+        "jaxviz.task",
         "jaxviz.bench.settings",
         "jaxviz.bench.files",
     ],

@@ -289,8 +289,8 @@ def test_check_says_that_a_file_is_in_order() -> None:
 
 
 def _convolutions() -> list[str]:
-    graph = architecture("efficientnet_lite0").graph
-    return [row.name for row in graph.layers if row.kind in ("conv", "depthwise_conv")]
+    table = architecture("efficientnet_lite0").table()
+    return [layer.name for layer in table if layer.kind in ("conv", "depthwise_conv")]
 
 
 @pytest.mark.parametrize("arguments", [["--no-measure"], ["--dry-run", "--shard", "1/2"], ["--check", "--dry-run"]])

@@ -12,7 +12,7 @@ import pytest
 from helpers_judge import SOME, Counted, Mean, channels_times_weights, coloured, natural_of, network
 
 from jaxviz.errors import ConfigError
-from jaxviz.judge import BATCH, UNRANKED, Judge, forward_for, judge
+from jaxviz.judge import BATCH, UNRANKED, Judge, judge
 from jaxviz.natural_images import NaturalImages, natural_images
 
 # Two ways to compute one network in float32: sums in another order.
@@ -230,16 +230,6 @@ def test_images_of_one_size_are_compiled_for_once():
 # Before softmax
 
 
-class WithLogits:
-    """A forward pass that has one up to the logits."""
-
-    def __call__(self, weights, images, layer):
-        raise AssertionError("the probabilities were asked for")
-
-    def before_softmax(self):
-        return channels_times_weights
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OfLogits(Mean):
@@ -247,11 +237,12 @@ class OfLogits(Mean):
 
 
 def test_objective_of_logits_gets_them():
-    model = network(WithLogits())
-    assert forward_for(model, OfLogits()) is channels_times_weights
-    assert forward_for(model, Mean()) is model.forward
-    found = judge(model, "colours", coloured((70, 0, 0)), [0], objective=OfLogits(), natural=NATURAL)
+    model = network(lambda weights, images, layer: jax.nn.softmax(channels_times_weights(weights, images, layer)))
+    pictures = coloured((70, 0, 0))
+    found = judge(model, "colours", pictures, [0], objective=OfLogits(), natural=NATURAL)
     assert found.scores.tolist() == [7.0]
+    probability = judge(model, "colours", pictures, [0], objective=Mean(), natural=NATURAL).scores[0]
+    assert probability == pytest.approx(np.exp(7) / (np.exp(7) + 2))
 
 
 # EfficientNet-Lite0
@@ -266,9 +257,9 @@ def photographs() -> NaturalImages:
 
 
 def test_photograph_is_judged_by_what_the_plain_network_says_of_it(lite0, photographs):
-    forward = jax.jit(lite0.forward, static_argnums=2)
+    forward = jax.jit(lambda images: lite0.activation(images, LAYER))
     images = lite0.preprocess(photographs.images.astype(np.float32))
-    scores = np.asarray(forward(lite0.weights, images, LAYER)).mean(axis=(1, 2))
+    scores = np.asarray(forward(images)).mean(axis=(1, 2))
     varies = np.ptp(scores, axis=0) > 0
     picture, filter_index = 60, int(scores[60].argmax())
     found = judge(lite0, LAYER, photographs.images[60:61], [filter_index], objective=Mean(), natural=photographs)

@@ -33,8 +33,8 @@ def nnx_model() -> Model:
     return Model.from_callable(
         lambda weights, images, layer: nnx.merge(definition, weights)(images, layer),
         state,
-        ["conv", "dense"],
         lambda rgb: rgb / 255,
+        layers=["conv", "dense"],
         name="small-nnx",
     )
 
@@ -72,29 +72,31 @@ def test_weights_hash_is_of_the_values(toy_model):
 @pytest.mark.parametrize("layers", [[], ["a", "a"], [""], [3]])
 def test_from_callable_refuses_bad_layer_lists(layers):
     with pytest.raises(ConfigError, match="layers"):
-        Model.from_callable(lambda weights, images, layer: images, {}, layers, lambda rgb: rgb)
+        Model.from_callable(lambda weights, images, layer: images, {}, lambda rgb: rgb, layers=layers)
 
 
 def test_from_callable_refuses_what_cannot_be_called():
     with pytest.raises(ConfigError, match="forward 3 cannot be called"):
-        Model.from_callable(3, {}, ["a"], lambda rgb: rgb)
+        Model.from_callable(3, {}, lambda rgb: rgb, layers=["a"])
 
 
 def test_from_callable_refuses_weights_that_are_not_finite():
     weights = {"conv": {"kernel": np.array([1.0, np.nan], np.float32)}}
     with pytest.raises(WeightsError, match=r"weights\['conv'\]\['kernel'\] hold NaN"):
-        Model.from_callable(lambda weights, images, layer: images, weights, ["a"], lambda rgb: rgb)
+        Model.from_callable(lambda weights, images, layer: images, weights, lambda rgb: rgb, layers=["a"])
 
 
 def test_forward_that_returns_no_activation_is_named(small):
-    model = Model.from_callable(lambda weights, images, layer: images.sum(), {}, ["a"], lambda rgb: rgb)
+    model = Model.from_callable(lambda weights, images, layer: images.sum(), {}, lambda rgb: rgb, layers=["a"])
     with pytest.raises(ConfigError, match="forward must return"):
         render_layer(model, "a", [0], small)
 
 
-def test_bfloat16_is_refused_where_nothing_would_come_of_it(toy_model, small):
-    with pytest.raises(ConfigError, match="dtype 'bfloat16' is for jaxviz's own networks"):
-        render_layer(toy_model, "conv_a", [0], dataclasses.replace(small, dtype="bfloat16"))
+def test_anybodys_network_renders_in_bfloat16(nnx_model, small):
+    rounded = render_layer(nnx_model, "dense", [0], dataclasses.replace(small, dtype="bfloat16"))
+    assert rounded.status == ("ok",)
+    assert rounded.scores.dtype == np.float32
+    assert (rounded.scores > rounded.history[:, 0]).all()
 
 
 def test_unknown_layer_names_the_nearest(lite0):

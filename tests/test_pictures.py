@@ -15,6 +15,7 @@ from test_fast_path import slow_operations
 from jaxviz import Model, RenderConfig, ascent, iter_render, render_layer
 from jaxviz.errors import ConfigError
 from jaxviz.judge import UNRANKED
+from jaxviz.network.rules import Settings
 from jaxviz.objectives import Channel, ClassLogit, Direction, Diversity, LayerActivity, Neuron
 from jaxviz.parameterizations import make_parameterization
 from jaxviz.plan import plan_render
@@ -75,12 +76,12 @@ def test_transforms_are_drawn_anew_at_every_step(mean):
 
 @pytest.mark.parametrize(("layer", "affine"), [("stem_conv", True), ("stem_relu", False)])
 def test_score_is_the_mean_over_the_views(lite0, layer, affine):
-    forward, weights = ascent.bind(lite0.forward, lite0.weights, layer, platform="cpu")
-    head = affine_head(forward, weights, layer, Channel(), jnp.int32(3), (24, 24))
+    (route,), prepared = ascent.bind(lite0, layer, [(24, 24)], Settings("cpu"))
+    head = affine_head(route, prepared, Channel(), jnp.int32(3))
     assert (head is not None) is affine
     images = jax.random.normal(jax.random.key(0), (2, 3, 24, 24, 3))
-    scores = unit_scores(forward, weights, layer, Channel(), jnp.int32(3), head, images)
-    each = lite0.forward(lite0.weights, images.reshape(6, 24, 24, 3), layer)[..., 3].mean(axis=(1, 2))
+    scores = unit_scores(route, prepared, Channel(), jnp.int32(3), head, images)
+    each = lite0.activation(images.reshape(6, 24, 24, 3), layer)[..., 3].mean(axis=(1, 2))
     np.testing.assert_allclose(scores, each.reshape(2, 3).mean(axis=1), rtol=TOLERANCE, atol=TOLERANCE)
 
 
@@ -225,7 +226,7 @@ def test_diversity_makes_replicas_differ_more(toy_model):
     def similarity(objective):
         result = render_layer(toy_model, layer, [5], config, objective=objective, replicas=4)
         images = jnp.asarray(toy_model.preprocess(result.pictures.astype(np.float32)))
-        activations = toy_model.forward(toy_model.weights, images, layer)
+        activations = toy_model.activation(images, layer)
         return -float(Diversity().scores(activations, jnp.int32(0)).mean())
 
     assert similarity(Channel() + 10 * Diversity()) < 0.9 * similarity(Channel())
@@ -345,7 +346,7 @@ def test_class_logit_is_the_value_before_the_softmax():
     start = np.random.default_rng(0).normal(size=(1, 48, 48, 3)).astype(np.float32)
     config = small_preset("keras", steps=1)
     result = render_layer(model, "predictions", [2], config, objective=ClassLogit(), initial_images=start)
-    pooled = model.forward(model.weights, jnp.asarray(start), "avg_pool")[0]
+    pooled = model.activation(start, "avg_pool")[0]
     dense = model.weights["predictions"]
     logit = float(pooled @ dense["kernel"][:, 2] + dense["bias"][2])
     assert result.history[0, 0] == pytest.approx(logit, rel=TOLERANCE)

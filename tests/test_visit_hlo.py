@@ -12,11 +12,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
-from jaxviz.models.layers import GraphForward
-
 from benchmarks.visit import hlo
 from jaxviz import ascent
 from jaxviz.models import architecture
+from jaxviz.network.rules import Settings
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import Pixel
 
@@ -88,19 +87,13 @@ def test_products_of_a_compiled_function_are_found(dtype):
 
 def test_ascent_for_a_gpu_in_bfloat16_multiplies_nothing_in_float32():
     layer = "conv2_block2_out"
-    graph = architecture("resnet50v2").graph
-    forward = GraphForward(graph).fast(layer, platform="gpu", dtype="bfloat16")
-    weights = jax.eval_shape(
-        forward.prepare,
-        {
-            name: {key: jax.ShapeDtypeStruct(shape, jnp.float32) for key, shape in arrays.items()}
-            for name, arrays in graph.weight_shapes().items()
-        },
-    )
+    model = architecture("resnet50v2")
+    route = model.route(layer, (32, 32), Settings("gpu", dtype="bfloat16"))
+    weights = jax.eval_shape(route.prepare, model.weights)
     filters, alone, start = np.arange(2, dtype=np.int32), np.zeros((2, 1), np.int32), Pixel((32, 32), 0.125)
     keys = ascent.unit_keys(jnp.uint32(0), filters, alone, alone[:, 0])
     images = ascent.initial_parameters(keys, start)
-    loop = ascent.Loop(forward=forward, layer=layer, steps=2, mesh=ascent.batch_mesh(jax.devices()[:1]))
+    loop = ascent.Loop(seen=route, final=route, steps=2, mesh=ascent.batch_mesh(jax.devices()[:1]))
     numbers = ascent.Numbers(np.float32(10))
     traced = jax.jit(ascent.ascend, static_argnames="loop").trace(
         weights, filters, keys, images, numbers, Channel(), start, loop=loop

@@ -3,7 +3,7 @@
 Eager in float32 on the CPU for the race; on a GPU also with bfloat16 autocast and with `torch.compile`. A GPU takes
 TF32 for float32 products, as JAX does, and cuDNN's fastest kernels for these shapes.
 
-torchvision has no ResNet50V2, so the network is run from the layer table. A zero pad before a convolution is the
+torchvision has no ResNet50V2, so it is written out here, up to the layer. A zero pad before a convolution is the
 convolution's own padding, as every PyTorch model writes it. The one before the max-pool stays: the pool's own padding
 is minus infinity, and Keras's is zero.
 """
@@ -20,8 +20,10 @@ from torch.nn import functional
 
 from benchmarks.contestants import Prepared, UnavailableError
 from benchmarks.contestants.stepping import Stepping, one_hot
-from benchmarks.settings import MODEL, NORM_EPSILON, Task
-from jaxviz.models import architecture
+from benchmarks.settings import NORM_EPSILON, Task
+
+BLOCKS = (3, 4, 6, 3)  # of each stage of ResNet50V2
+BATCH_NORM_EPSILON = 1.001e-5  # Keras's
 
 
 class PyTorch(Stepping):
@@ -40,16 +42,15 @@ class PyTorch(Stepping):
             torch.set_float32_matmul_precision("high")  # TF32; convolutions take it by default
             torch.backends.cudnn.benchmark = True
         self._device, self._autocast, self._compiler = device, autocast, compiler
-        self._graph = architecture(MODEL).graph
         self._weights = {
             name: _parameter(array).to(device) for name, array in safetensors.numpy.load_file(task.weights).items()
         }  # requires_grad is False
-        self._rows: tuple[Any, ...] = ()
+        self._layer = ""
         self._scores: Callable[[Any, Any], Any] = self._eager_scores
 
     def prepare(self, layer: str) -> Prepared:
         """A few steps; eager has nothing to compile."""
-        self._rows = tuple(self._graph.path_to(layer))
+        self._layer = layer
         if self._compiler is not None:
             torch.compiler.reset()
             self._scores = torch.compile(self._eager_scores, backend=self._compiler, dynamic=False)
@@ -58,7 +59,8 @@ class PyTorch(Stepping):
 
     def begin(self, filters: np.ndarray, starts: np.ndarray) -> tuple[Any, Any]:
         """NHWC memory seen as NCHW is channels_last already."""
-        selector = torch.from_numpy(one_hot(filters, self._rows[-1].channels))
+        kernel = self._weights[f"{self._layer.replace('_out', '_3_conv')}/kernel"]
+        selector = torch.from_numpy(one_hot(filters, kernel.shape[0]))
         images = torch.from_numpy(starts).permute(0, 3, 1, 2)
         return selector.to(self._device), images.to(self._device)
 
@@ -83,39 +85,42 @@ class PyTorch(Stepping):
         return (activation.float().mean(dim=(2, 3)) * selector).sum(dim=1)
 
     def _forward(self, images: Any) -> Any:
-        activations: dict[str, Any] = {}
-        borders: dict[str, int] = {}  # pads left to the convolution that follows
-        takes_pad = {row.inputs[0] for row in self._rows if row.kind == "conv"}
-        for row in self._rows:
-            inputs = [activations[name] for name in row.inputs]
-            if row.kind == "pad" and row.name in takes_pad:
-                activations[row.name], borders[row.name] = inputs[0], row.border_px
-            else:
-                padding = borders.get(row.inputs[0], 0) if inputs else 0
-                activations[row.name] = self._layer(row, inputs, padding) if inputs else images
-        return activations[self._rows[-1].name]
+        """The activation of the layer, a convolution or a block's `_out`."""
+        x = self._conv(images, "conv1_conv", 2, 3)
+        if self._layer == "conv1_conv":
+            return x
+        x = functional.max_pool2d(functional.pad(x, (1,) * 4), 3, 2)
+        for stage, blocks in enumerate(BLOCKS, start=2):
+            for block in range(1, blocks + 1):
+                name, stride = f"conv{stage}_block{block}", 2 if block == blocks and stage < len(BLOCKS) + 1 else 1
+                preact = self._norm_relu(x, f"{name}_preact_bn")
+                y = self._conv(preact, f"{name}_1_conv")
+                if self._layer == f"{name}_1_conv":
+                    return y
+                y = self._conv(self._norm_relu(y, f"{name}_1_bn"), f"{name}_2_conv", stride, 1)
+                if self._layer == f"{name}_2_conv":
+                    return y
+                y = self._conv(self._norm_relu(y, f"{name}_2_bn"), f"{name}_3_conv")
+                if self._layer == f"{name}_3_conv":
+                    return y
+                if block == 1:
+                    x = self._conv(preact, f"{name}_0_conv", stride)
+                elif stride > 1:
+                    x = functional.max_pool2d(x, 1, stride)
+                x = x + y
+                if self._layer == f"{name}_out":
+                    return x
+        raise ValueError(f"{self._layer} is no convolution and no block's output of ResNet50V2")
 
-    def _layer(self, row: Any, inputs: list[Any], padding: int) -> Any:
-        x = inputs[0]
-        match row.kind:
-            case "conv":
-                bias = self._weights[f"{row.name}/bias"] if row.bias else None
-                return functional.conv2d(x, self._weights[f"{row.name}/kernel"], bias, row.stride, padding)
-            case "batch_norm":
-                mean, variance, gamma, beta = (
-                    self._weights[f"{row.name}/{name}"] for name in ("moving_mean", "moving_variance", "gamma", "beta")
-                )
-                return functional.batch_norm(x, mean, variance, gamma, beta, eps=row.epsilon)
-            case "relu":
-                return functional.relu(x)
-            case "pad":
-                return functional.pad(x, (row.border_px,) * 4)
-            case "max_pool":
-                return functional.max_pool2d(x, row.kernel, row.stride)
-            case "add":
-                return inputs[0] + inputs[1]
-            case _:
-                raise ValueError(f"{row.name}: {row.kind} does not occur in {MODEL} without its head")
+    def _conv(self, x: Any, name: str, stride: int = 1, padding: int = 0) -> Any:
+        bias = self._weights.get(f"{name}/bias")
+        return functional.conv2d(x, self._weights[f"{name}/kernel"], bias, stride, padding)
+
+    def _norm_relu(self, x: Any, name: str) -> Any:
+        mean, variance, gamma, beta = (
+            self._weights[f"{name}/{part}"] for part in ("moving_mean", "moving_variance", "gamma", "beta")
+        )
+        return functional.relu(functional.batch_norm(x, mean, variance, gamma, beta, eps=BATCH_NORM_EPSILON))
 
 
 def _parameter(array: np.ndarray) -> Any:

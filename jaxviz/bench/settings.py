@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxviz.bench.records import Settings
 from jaxviz.config import DTYPES, RenderConfig
 from jaxviz.errors import ConfigError, UnknownLayerError, nearest
 from jaxviz.loading import describe_model
-from jaxviz.network.model import Model
+
+if TYPE_CHECKING:
+    from jaxviz.network.model import Model
 
 DEFAULT_MODEL = "resnet50v2"
 # Shallow, middle, deep: those of the race (benchmarks/). Other families: by place among their convolutions.

@@ -9,12 +9,11 @@ layer's kernel among the weights, which is its name in every framework, and for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from functools import cached_property
 
 from jaxviz.network.geometry import ELEMENTWISE, is_number
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, part_name
+from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, counted, part_name
 
 CONVOLUTIONS = ("conv", "depthwise_conv", "grouped_conv", "transposed_conv")
 ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> kind
@@ -74,7 +73,7 @@ def layers_of(graph: Graph) -> dict[str, Value]:
     elif graph.trace.taps:
         named = graph.trace.taps
     else:
-        return dict(_derived(graph))
+        return _derived(graph)
     found = {name: value for name, value in named.items() if isinstance(value, Value) and graph.depends(value)}
     return dict(sorted(found.items(), key=lambda item: graph.places[item[1]]))
 
@@ -111,6 +110,12 @@ class Kinds:
             return self._reduced(equation)
         return PLAIN_KINDS.get(name, name)
 
+    def finished(self, value: Value) -> Value:
+        """The last value of the layer that this one begins."""
+        while (more := self.continues(value)) is not None:
+            value = more
+        return value
+
     def continues(self, value: Value) -> Value | None:
         """The value that goes on with the layer that this one begins: with a bias, a norm, the division of a mean."""
         users = self.graph.users.get(value, [])
@@ -125,9 +130,12 @@ class Kinds:
         return output if same else None
 
     def _read_gate(self, equation: Equation) -> None:
-        """Know x * gate(x) for the activation that it is."""
+        """Know x * gate(x) for the activation that it is; x may be halved."""
         for x, gate in itertools.permutations(self.graph.depending_inputs(equation)):
             inside: list[Equation] = []
+            maker = self.graph.maker(x)
+            if maker is not None and maker.name == "mul" and any(isinstance(item, Literal) for item in maker.inputs):
+                inside, (x,) = [maker], self.graph.depending_inputs(maker)
             waiting = [gate]
             while waiting and len(inside) <= LONGEST_GATE:
                 value = waiting.pop()
@@ -186,34 +194,38 @@ class Kinds:
         return equation.name
 
 
-def _derived(graph: Graph) -> Iterator[tuple[str, Value]]:
-    """(name, value) of the layers of a network in which nobody named any."""
+def _derived(graph: Graph) -> dict[str, Value]:
+    """The layers of a network in which nobody named any."""
     kinds = Kinds(graph)
-    bases: dict[Value, str] = {}  # of every value the nearest named layer below it
-    taken: dict[str, int] = {}
+    found: dict[str, Value] = {}
+    bases: dict[Value, str] = {}  # of every value the nearest layer with a kernel below it
     for equation in graph.trace.equations:
         if not graph.depends(equation.outputs[0]):
             continue
-        below = [bases.get(operand, "") for operand in graph.depending_inputs(equation)]
-        base = below[-1] if below else ""
-        kernel = _kernel_name(graph, equation)
-        for output in equation.outputs:
-            bases[output] = base
+        base = bases.get(graph.depending_inputs(equation)[-1], "")
+        bases |= dict.fromkeys(equation.outputs, base)
         (output, *others) = equation.outputs
         if others or output not in graph.geometry or graph.geometry[output].channels is None:
             continue
-        finished = output
-        while (more := kinds.continues(finished)) is not None:
-            finished = more
-        kind = kinds.of(output)
+        kernel = _kernel_name(graph, equation)
         if kernel is not None:
-            bases[output] = kernel
-            yield _counted(kernel, taken), finished
-        elif finished is output and kind in LAYERS and not _inside_activation(equation, output, kinds):
-            through = kinds.through_shape(output)
-            if through in (*CONVOLUTIONS, "dense") or _is_intermediate(graph, output, kinds):
-                continue
-            yield _counted(f"{base}/{kind}" if base else kind, taken), output
+            bases[output] = counted(kernel, found)
+            found[bases[output]] = kinds.finished(output)
+        elif _is_follower(kinds, equation, output):
+            kind = kinds.of(output)
+            found[counted(f"{base}/{kind}" if base else kind, found)] = output
+    return found
+
+
+def _is_follower(kinds: Kinds, equation: Equation, output: Value) -> bool:
+    """Whether a value is a layer of its own, and no part of one."""
+    return (
+        kinds.of(output) in LAYERS
+        and kinds.continues(output) is None
+        and kinds.through_shape(output) not in (*CONVOLUTIONS, "dense")
+        and not _inside_activation(equation, output, kinds)
+        and not _is_intermediate(kinds.graph, output, kinds)
+    )
 
 
 def _is_intermediate(graph: Graph, value: Value, kinds: Kinds) -> bool:
@@ -226,12 +238,6 @@ def _inside_activation(equation: Equation, output: Value, kinds: Kinds) -> bool:
     """Whether a value is only a part of an activation."""
     outermost = next((ACTIVATIONS[name] for name in equation.calls if name in ACTIVATIONS), None)
     return output in kinds.inner or (outermost is not None and kinds.named.get(output) != outermost)
-
-
-def _counted(name: str, taken: dict[str, int]) -> str:
-    number = taken.get(name, 0)
-    taken[name] = number + 1
-    return f"{name}_{number}" if number else name
 
 
 def _kernel_name(graph: Graph, equation: Equation) -> str | None:

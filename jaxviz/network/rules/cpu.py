@@ -272,7 +272,7 @@ def _windows(x: Array, kernel: tuple[int, int], stride: tuple[int, int]) -> list
 def _refuse_weight_gradient(*primals: Any) -> None:
     if any(primal.perturbed for primal in primals):
         raise NotImplementedError(
-            "the CPU path of a convolution has no weight gradient; differentiate Model.forward, which has one"
+            "the CPU path of a convolution has no weight gradient; differentiate Model.activation, which has one"
         )
 
 

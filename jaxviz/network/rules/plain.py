@@ -12,7 +12,7 @@ Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros at (top, bottom), (left,
 
 def conv(
     x: Float[Array, "batch height width in"],
-    kernel: Float[Array, "kernel_h kernel_w in out"],
+    kernel: Float[Array, "kernel_h kernel_w in_of_group out"],
     gradient_kernel: Array | None = None,  # the other path's
     *,
     stride: int | tuple[int, int] = 1,
