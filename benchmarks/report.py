@@ -1,4 +1,4 @@
-"""Turns results into text: a race into the README's table and the chart beside this file, others into README.md there.
+"""Turns results into text: a race into tables in README.md and docs and the chart, all others into README.md here.
 
     python -m benchmarks.report                 of each fact, and of a visit to a GPU, from its newest result
     python -m benchmarks.report --check         writes nothing; exit code 1 if a file is not what the newest gives
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from benchmarks.visit import tables as visits
 
 README = ROOT / "README.md"
 NOTES = ROOT / "benchmarks" / "README.md"
+SPEED = ROOT / "docs" / "speed.md"
 CHART = ROOT / "benchmarks" / "race.svg"
 COMMAND = "python -m benchmarks.report"
 NOTHING_YET = "Nothing has been recorded yet: `python -m benchmarks.facts` measures."
@@ -61,18 +63,27 @@ def texts(found: Mapping[str, tuple[Result, Path]]) -> dict[Path, str]:
     wanted = {NOTES: with_block(notes, text, "gpu")}
     if "race" not in found:
         return wanted
-    race = found["race"][0]
-    results = [(summary.read(path), path.relative_to(README.parent).as_posix()) for path in summary.every_file()]
+    race, path = found["race"]
+    results = [(summary.read(path), _from(SPEED, path)) for path in summary.every_file()]
     races = [(result, source) for result, source in results if "race" in result.facts]
-    lines = [section("race", *found["race"], README), *race_text.elsewhere(race, races)]
-    return wanted | {README: with_block(README.read_text(), "\n".join(lines), "race"), CHART: svg(race)}
+    lines = [race_text.notes(race, _from(SPEED, path)), *race_text.elsewhere(race, races)]
+    return wanted | {
+        README: with_block(README.read_text(), section("race", race, path, README), "race"),
+        SPEED: with_block(SPEED.read_text(), "\n".join(lines), "race"),
+        CHART: svg(race),
+    }
 
 
 def section(name: str, result: Result, path: Path, readme: Path) -> str:
     """A fact's own text, or the usual one."""
-    source = path.relative_to(readme.parent).as_posix()
+    source = _from(readme, path)
     write = FACTS[name].text
     return summary.section(name, result, source) if write is None else write(result, source)
+
+
+def _from(page: Path, file: Path) -> str:
+    """The path of a file as a page links to it."""
+    return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
 def with_block(readme: str, text: str, place: str) -> str:

@@ -1,7 +1,7 @@
-"""Writes the table of options and keys into README.md, from where they are declared.
+"""Writes the table of options and keys into options.md beside it, from where they are declared.
 
 python docs/options_table.py             writes it between the two markers
-python docs/options_table.py --check     writes nothing; exit code 1 if the README has another
+python docs/options_table.py --check     writes nothing; exit code 1 if the page has another
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from msgspec import Struct
 from jaxviz.job_schema import Atlas, JobFile, LayerFilters
 from jaxviz.options import OPTIONS, Option
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parent / "options.md"
 BEGIN, END = "<!-- options:begin -->\n", "<!-- options:end -->\n"
 HEAD = ["| where | key of a job file | option of `render`, `atlas` | |", "| --- | --- | --- | --- |"]
 
 
 def main(arguments: list[str]) -> int:
     """The command; its exit code."""
-    old = README.read_text()
+    old = PAGE.read_text()
     new = with_table(old)
     if "--check" not in arguments:
-        README.write_text(new)
+        PAGE.write_text(new)
     return 1 if "--check" in arguments and new != old else 0
 
 

@@ -209,7 +209,7 @@ class RenderConfig:
     )
     # On a scale where black is 0 and white is 1.
     contrast: float = setting(0.15, positive, "For pixel: standard deviation of the picture", metavar="X")
-    # In jaxviz's own networks; anybody's `forward` has ReLUs that jaxviz cannot reach.
+    # Those of its ReLUs, in any network (network/rules/redirect.py).
     rescue_steps: int = setting(
         0, whole(0, LARGEST_STEPS), "Steps in which a dead filter takes redirected gradients", metavar="N"
     )

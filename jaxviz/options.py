@@ -1,4 +1,4 @@
-"""The options of a render, each declared once; the command line, job files, messages and the README's table follow.
+"""The options of a render, each declared once; the command line, job files, messages and the table in docs follow.
 
 An option that is a number or a name of the recipe is declared as a field of `RenderConfig` (config.py), with its range;
 all others here. `OPTIONS` holds both, in the order of `--help`. No jax here.

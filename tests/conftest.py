@@ -107,7 +107,15 @@ def lite0() -> Model:
 
 
 # Files that take longest begin first, so that no worker has one left when the other is through.
-LONGEST = ("test_pictures", "test_verify", "test_fast_path", "test_devices", "test_readme", "test_gallery_browser")
+LONGEST = (
+    "test_pictures",
+    "test_verify",
+    "test_fast_path",
+    "test_devices",
+    "test_readme",
+    "test_tour",
+    "test_gallery_browser",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -170,6 +170,7 @@ def test_compile_clock_counts_nested_events_once():
 def test_race_text_is_deterministic(made_up):
     again = summary.summarise(result_of("race", race_raw()))
     assert race_text.block(made_up, "a.json") == race_text.block(again, "a.json")
+    assert race_text.notes(made_up, "a.json") == race_text.notes(again, "a.json")
     assert svg(made_up) == svg(again)
 
 
@@ -207,7 +208,7 @@ def test_ratios_in_the_table_are_those_of_the_seconds(made_up):
 
 
 def test_report_names_who_is_absent_and_why(made_up):
-    text = race_text.block(made_up, "a.json")
+    text = race_text.notes(made_up, "a.json")
     assert "Not in this race: **jaxviz**, bfloat16 (dtype 'bfloat16' is unknown)" in text
 
 

@@ -20,7 +20,7 @@ from jaxviz.storage import LayerFolder
 
 pytestmark = pytest.mark.quick
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "compare-and-export.md").read_text()
 
 
 @pytest.fixture
@@ -263,8 +263,8 @@ def test_python_gets_one_answer_a_layer(folder: Path) -> None:
     ]
 
 
-def test_python_example_of_the_readme_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_example_of_the_page_runs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    (example,) = [block for block in README.split("```python\n")[1:] if "pictures.npz" in block]
+    (example,) = [block for block in PAGE.split("```python\n")[1:] if "pictures.npz" in block]
     run("export", folder, "--npz", "--out", "out")
-    exec(compile(example.split("```")[0], "README.md", "exec"), {})
+    exec(compile(example.split("```")[0], "compare-and-export.md", "exec"), {})

@@ -1,4 +1,4 @@
-"""What the README says of job files is what they are."""
+"""What docs/atlases-and-jobs.md says of job files is what they are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from helpers_jobs import EXAMPLES
 pytestmark = pytest.mark.quick
 
 ROOT = Path(__file__).parents[1]
-SECTION = (ROOT / "README.md").read_text().partition("## Job files")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs" / "atlases-and-jobs.md").read_text().partition("## Job files")[2].partition("\n## ")[0]
 
 
 def test_example_is_the_tested_one() -> None:

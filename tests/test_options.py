@@ -1,4 +1,4 @@
-"""An option is declared once: the command line, job files, `--set`, the README and messages have it from there."""
+"""An option is declared once: the command line, job files, `--set`, docs/options.md and messages have it from there."""
 
 from __future__ import annotations
 
@@ -124,14 +124,14 @@ def test_choices_are_those_that_there_are() -> None:
     assert BY_NAME["file_format"].choices == tuple(FORMATS)
 
 
-def test_table_in_the_readme_is_the_declared_one() -> None:
+def test_table_of_options_is_the_declared_one() -> None:
     done = subprocess.run([sys.executable, TABLE, "--check"], env=environment(), check=False)
     assert done.returncode == 0, "run: python docs/options_table.py"
 
 
 @NAMES
-def test_table_in_the_readme_has(option: Option) -> None:
-    assert f"| `{option.declaration}" in (ROOT / "README.md").read_text()
+def test_table_of_options_has(option: Option) -> None:
+    assert f"| `{option.declaration}" in (ROOT / "docs" / "options.md").read_text()
 
 
 # One more option is one more declaration

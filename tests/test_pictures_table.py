@@ -51,6 +51,9 @@ def test_layer_without_an_ok_filter_has_no_high_frequency_share():
     assert figures["median_high_frequency_share"] is None
 
 
-def test_readme_shows_the_gallery():
-    assert f'src="{gallery.OUT.relative_to(ROOT)}"' in (ROOT / "README.md").read_text()
-    assert gallery.OUT.is_file()
+@pytest.mark.parametrize(("layer", "page"), list(zip(gallery.LAYERS, ("docs/pictures.md", "README.md"), strict=True)))
+def test_page_shows_both_presets(layer, page):
+    picture = gallery.picture_file(layer)
+    shown = picture.relative_to((ROOT / page).parent)
+    assert f'src="{shown}"' in (ROOT / page).read_text()
+    assert picture.stat().st_size < 300_000

@@ -1,4 +1,7 @@
-"""The race as text: the table of README.md with what has to be said beside it. Equal results give equal text."""
+"""The race as text: the table of README.md, and for docs/speed.md what has to be said beside it.
+
+Equal results give equal text.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from benchmarks.contestants import ENTRIES
 from benchmarks.records import Result, link, when
 from benchmarks.settings import BASELINES, REFERENCE
 
-CHART = "benchmarks/race.svg"
+CHART = "../benchmarks/race.svg"  # from docs/speed.md
 OURS = ("jaxviz_float32", "jaxviz_bfloat16")
 Layers = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
@@ -34,30 +37,52 @@ def at_layers(result: Result) -> Layers:
 
 
 def block(result: Result, source: str) -> str:
-    """The text between the markers; `source` is the path of the file from README.md.
+    """The README's table, with the one sentence that says what it shows; `source` names the file in errors.
 
     Raises:
         ReportError: somebody whom speed is compared with is missing.
     """
     layers, raw, settings, hardware = at_layers(result), result.facts["race"].raw, result.settings, result.hardware
+    _check_baselines(layers, source)
+    lines = [
+        *_table(layers, raw["contestants"], work(result)),
+        "",
+        f"Seconds, and how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
+        f"{settings['rounds']} runs on {hardware.cores} cores of {hardware.cpu}"
+        f"{', `~` scaled from fewer filters' if _scaled(layers, settings['slow_after_s']) else ''} "
+        f"([how, and on other machines](docs/speed.md)).",
+    ]
+    return "\n".join(lines)
+
+
+def notes(result: Result, source: str) -> str:
+    """The chart, and what has to be said beside the README's table; `source` is the path of the file from docs.
+
+    Raises:
+        ReportError: as `block`.
+    """
+    layers, raw, settings, hardware = at_layers(result), result.facts["race"].raw, result.settings, result.hardware
+    _check_baselines(layers, source)
+    lines = [
+        f'<img src="{CHART}" width="800" alt="Bar chart of the README\'s table: times as fast as Keras">',
+        "",
+        f"{work(result)}: medians of {settings['rounds']} interleaved runs on {hardware.cores} cores of "
+        f"{hardware.cpu}. "
+        f"{_scaled(layers, settings['slow_after_s'])}{_compilation(layers)}{_scores(layers, raw['contestants'])}",
+        f"{when(result)}, {_versions(result.versions)}; all figures: {link(source)}.",
+        *_absent(raw["contestants"]),
+    ]
+    return "\n".join(lines)
+
+
+def _check_baselines(layers: Layers, source: str) -> None:
+    """Raise ReportError where a layer lacks what speed is compared with."""
     for layer, entries in layers.items():
         lacking = [base for base in BASELINES if base not in entries]
         if lacking:
             raise ReportError(
                 f"{source} has no {' and no '.join(lacking)} at {layer}, so speed has nothing to be compared with"
             )
-    lines = [
-        f'<img src="{CHART}" width="800" alt="Bar chart of the table below: times as fast as Keras">',
-        "",
-        *_table(layers, raw["contestants"], work(result)),
-        "",
-        f"Seconds, and in brackets how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
-        f"{settings['rounds']} interleaved runs on {hardware.cores} cores of {hardware.cpu}. "
-        f"{_scaled(layers, settings['slow_after_s'])}{_compilation(layers)}{_scores(layers, raw['contestants'])}",
-        f"{when(result)}, {_versions(result.versions)}; all figures: {link(source)}.",
-        *_absent(raw["contestants"]),
-    ]
-    return "\n".join(lines)
 
 
 def elsewhere(result: Result, others: Sequence[tuple[Result, str]]) -> list[str]:

@@ -17,7 +17,9 @@ from jaxviz.errors import ConfigError
 
 
 def run(
-    job: Annotated[Path, typer.Argument(metavar="JOB.toml", help="Which atlases to render; see the README.")],
+    job: Annotated[
+        Path, typer.Argument(metavar="JOB.toml", help="Which atlases to render; see docs/atlases-and-jobs.md.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Option(
