@@ -82,7 +82,7 @@ class Program:
                 prepared[source] if isinstance(source, str) else _read(environment, source) for source in step.sources
             ]
             if not step.replayed.keeps_bfloat16:
-                arguments = [_widened(argument) for argument in arguments]
+                arguments = list(map(_as_declared, arguments, step.replayed.inputs))
             results = step.replayed.run(arguments, redirected)
             environment |= dict(zip(step.outputs, results, strict=True))
         return [self.canonical(target, environment[target]).astype(jnp.float32) for target in self.targets]
@@ -227,5 +227,8 @@ def _read(environment: dict[Any, Any], operand: Any) -> Any:
     return operand.value if isinstance(operand, Literal) else environment[operand]
 
 
-def _widened(argument: Any) -> Any:
-    return argument.astype(jnp.float32) if getattr(argument, "dtype", None) == jnp.bfloat16 else argument
+def _as_declared(argument: Any, operand: Operand | Fixed) -> Any:
+    """float32 where the network says so and the activation is kept in bfloat16; its own bfloat16 stays."""
+    declared = operand.operand.dtype if isinstance(operand, Fixed) else operand.dtype
+    is_kept = getattr(argument, "dtype", None) == jnp.bfloat16 and declared == jnp.float32
+    return argument.astype(jnp.float32) if is_kept else argument
