@@ -32,7 +32,7 @@ def make(
         published = obtain_weights(model, head=False)
         write_safetensors(weights, published.arrays, published.metadata)
     else:
-        arrays = random_weights(architecture(model).graph, weights_seed)
+        arrays = random_weights(architecture(model), weights_seed)
         write_safetensors(weights, arrays, {"model": model, "head": "false", "source": f"random, seed {weights_seed}"})
     starts = folder / "starts.npy"
     np.save(starts, starting_images(starts_seed, filters, size))

@@ -164,8 +164,7 @@ class _Race:
                 if answer is not None:
                     _record(found[name], answer)
                     _say(f"{layer}: round {repeat}/{self.settings.repeats} {name} {answer['seconds']:.2f} s")
-        graph = architecture(MODEL).graph
-        macs = graph.macs(layer, self.settings.size, self.settings.size)
+        macs = architecture(MODEL).layer(layer, (self.settings.size, self.settings.size)).macs
         return {
             "macs_per_image": macs,
             "contestants": {name: values for name, values in found.items() if name in self.running},
@@ -209,17 +208,17 @@ def _make_material(folder: Path, settings: Settings) -> dict[str, str]:
 
 def _unsuited(settings: Settings) -> str | None:
     """Why these settings cannot be raced."""
-    graph = architecture(MODEL).graph
-    for layer in settings.layers:
-        if layer not in graph.targets:
-            return f"--layers {layer!r} is no layer of {MODEL}; see: jaxviz layers {MODEL}"
-        if settings.filters > graph.by_name[layer].channels:
-            return f"--filters {settings.filters} is more than the {graph.by_name[layer].channels} of {layer}"
-        if 0 in graph.output_sizes(settings.size, settings.size)[layer]:
-            return f"--size {settings.size} leaves nothing of {layer}"
     for name in ("repeats", "filters", "steps", "size"):
         if getattr(settings, name) < 1:
             return f"--{name} {getattr(settings, name)} must be 1 or more"
+    model = architecture(MODEL)
+    for layer in settings.layers:
+        if layer not in model.layers:
+            return f"--layers {layer!r} is no layer of {MODEL}; see: jaxviz layers {MODEL}"
+        if settings.filters > (channels := model.layer(layer).channels):
+            return f"--filters {settings.filters} is more than the {channels} of {layer}"
+        if 0 in model.layer(layer, (settings.size, settings.size)).shape:
+            return f"--size {settings.size} leaves nothing of {layer}"
     return None
 
 

@@ -44,13 +44,10 @@ def scores() -> dict[str, Any]:
 
     from benchmarks.visit.cells.correct import scores_in
     from benchmarks.visit.cells.start import host_weights
-    from jaxviz import Model
     from jaxviz.models import architecture
-    from jaxviz.models.layers import GraphForward
 
-    known = architecture(VISIT.model)
     weights = jax.tree.map(jax.numpy.asarray, host_weights(VISIT.model))
-    model = Model(VISIT.model, known.graph.targets, weights, GraphForward(known.graph), known.preprocess)
+    model = architecture(VISIT.model).with_weights(weights)
     layers = {layer: scores_in(VISIT, model, layer, dtype="float32", precision="highest") for layer in (CONV2, CONV5)}
     return {"weights_sha256": model.weights_sha256, "scores": layers}
 

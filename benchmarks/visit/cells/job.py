@@ -30,7 +30,6 @@ from jaxviz.bench.executable import Bench, Program
 from jaxviz.bench.records import DotRate, Row
 from jaxviz.bench.settings import checked_settings
 from jaxviz.devices import batch_devices, ran_out_of_memory
-from jaxviz.models import architecture
 
 WORTH = 1.03  # a doubled N that is no faster than this ends the sweep
 CACHE_EVENTS = "/jax/compilation_cache/cache_"  # hits, misses
@@ -120,7 +119,7 @@ def bench_of(
     whole = NamedSharding(mesh, PartitionSpec())
     weights = jax.block_until_ready(jax.device_put(model.weights, whole))
     step_size = jax.device_put(jnp.float32(RenderConfig.keras().step_size), whole)
-    return Bench(asked, architecture(settings.model).graph, model, mesh, weights, step_size)
+    return Bench(asked, model, mesh, weights, step_size)
 
 
 def _products(program: Program) -> dict[str, Any] | None:

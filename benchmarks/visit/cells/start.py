@@ -54,7 +54,7 @@ def start(settings: Settings, folder: Path) -> Iterator[dict[str, Any]]:
 def host_weights(model: str) -> dict[str, dict[str, np.ndarray]]:
     """Seeded noise, drawn on the CPU, whose rounding depends least on the machine."""
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return random_weights(architecture(model).graph, SEED)
+        return random_weights(architecture(model), SEED)
 
 
 def model_of(settings: Settings, folder: Path) -> Model:
