@@ -48,7 +48,7 @@ def test_resnet_command_is_accepted():
     from jaxviz.models import architecture
 
     assert words[:3] == [".venv/bin/jaxviz", "render", "resnet50v2"]
-    assert words[3] in architecture("resnet50v2").graph.targets
+    assert words[3] in architecture("resnet50v2").layers
 
 
 @pytest.mark.long
