@@ -1,22 +1,23 @@
-"""What a race is made of: its settings, its defaults, and the task that every worker reads.
+"""How much of everything is measured, and by whom: names and numbers only.
 
-Names and numbers only: no framework is imported here, because the parent process imports this and must stay idle
-while a contestant runs.
+No framework is imported here, because the parent process imports this and must stay idle while something is measured.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct
+
+from jaxviz.bench.settings import DEFAULT_LAYERS, DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"  # whole races only: the newest one is the README's
-TRIALS = ROOT / "out" / "race"  # everything else; git ignores it
+RESULTS = ROOT / "benchmarks" / "facts"  # with the settings below only: of each fact the newest is README's
+OLD_RESULTS = (ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "pictures")  # races, pictures, until 2026-11
+TRIALS = ROOT / "out" / "facts"  # everything else; git ignores it
 
-MODEL = "resnet50v2"
-LAYERS = ("conv2_block1_1_conv", "conv3_block4_out", "conv5_block3_3_conv")
+MODEL, LAYERS = DEFAULT_MODEL, DEFAULT_LAYERS
+REAL_MODEL = "efficientnet_lite0"  # the one whose real weights are installed with jaxviz
 CONTESTANTS = (
     "keras",
     "tensorflow_batched",
@@ -31,73 +32,110 @@ REFERENCE = "keras"  # whose scores everybody's are compared with
 
 NORM_EPSILON = 1e-12  # keras.ops.normalize and tf.math.l2_normalize
 INITIAL_RANGE = 0.125  # starting pixels are uniform in [-0.125, 0.125), as in the published Keras example
-ONE_AT_A_TIME_SLOW_FILTERS = 8
-BATCHED_SLOW_FILTERS = 16
+STEP_SIZE = 10.0
+STARTS_SEED = 0
+PRESET_CROP_PX = 25
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One race.
+class Target(Struct, frozen=True):
+    """A layer to render, and the steps where fewer are enough: `few_steps` for timings, not for pictures."""
+
+    model: str
+    layer: str
+    few_steps: int
+
+
+CONV2, CONV3, CONV5 = (
+    Target(MODEL, layer, steps) for layer, steps in zip(LAYERS, (10, 3, 3), strict=True)
+)  # 3 where a step is slow
+LITE0 = Target(REAL_MODEL, "block5_2_expand_conv", 10)
+PICTURED = tuple(
+    f"{block}_expand_{kind}" for block in ("block2_2", "block4_2", "block6_3") for kind in ("relu", "conv")
+)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run of the facts.
 
     Attributes:
-        layers, contestants: who runs what, in this order.
-        repeats: interleaved rounds.
-        filters: the first so many of each layer.
-        steps, step_size: of the ascent.
-        size: side of the images in pixels.
-        batch: images per call of the batched contestants other than jaxviz, which chooses for itself.
-        slow_after_s: whoever needs longer than this for all filters, by a probe, runs fewer of them.
-        weights_seed, starts_seed: of the random weights and of the starting images.
+        size, steps, filters, rounds: of the images in px, of the ascent, of a layer, interleaved, where a fact does not
+            say otherwise.
+        race_layers, contestants, race_batch: who runs what, in this order, and the images per call of the batched
+            contestants other than jaxviz, which chooses for itself.
+        slow_after_s: a contestant that needs longer than this for all filters, by a probe, runs fewer of them.
+        targets: of drift and batch.
+        drift_batches: N of the reference, which bfloat16 has too, and another N.
+        memory: whose memory; memory_counts of its filters, with memory_steps, memory_rounds times.
+        start: whose start.
+        lite0: jaxviz against plain JAX at lite0_batches images a call.
+        batch_image_sizes, batch_filters, sweep: the sides of images and the filters of batch, and the N that `auto` is
+            compared with.
+        pictured, presets: the layers whose pictures are judged, in these presets; pictured_steps, pictured_size: None
+            for a preset's own.
+        weights_seed: of ResNet50V2's random weights.
     """
 
-    layers: tuple[str, ...] = LAYERS
-    contestants: tuple[str, ...] = CONTESTANTS
-    repeats: int = 5
-    filters: int = 64
-    steps: int = 30
-    step_size: float = 10.0
     size: int = 180
-    batch: int = 16
+    steps: int = 30
+    filters: int = 64
+    rounds: int = 5
+    race_layers: tuple[str, ...] = LAYERS
+    contestants: tuple[str, ...] = CONTESTANTS
+    race_batch: int = 16
     slow_after_s: float = 60.0
+    targets: tuple[Target, ...] = (CONV2, CONV3, CONV5, LITE0)
+    drift_batches: tuple[int, int] = (4, 8)
+    memory: Target = CONV5
+    memory_counts: tuple[int, ...] = (64, 128, 256, 512)
+    memory_steps: int = 1
+    memory_rounds: int = 3
+    start: Target = CONV2
+    lite0: Target = LITE0
+    lite0_batches: tuple[int, ...] = (16, 4)
+    batch_image_sizes: tuple[int, ...] = (180, 96)
+    batch_filters: int = 32
+    sweep: tuple[int, ...] = (1, 2, 4, 8)
+    pictured: tuple[str, ...] = PICTURED
+    presets: tuple[str, ...] = ("keras", "distill")
+    pictured_steps: int | None = None
+    pictured_size: int | None = None
     weights_seed: int = 0
-    starts_seed: int = 0
-
-    def is_whole(self) -> bool:
-        """Whether this is the race that the README reports: the defaults, or more repeats of them."""
-        return Settings(repeats=self.repeats, slow_after_s=self.slow_after_s) == self and self.repeats >= 5
-
-    def filters_measured(self, seconds_per_filter: float, images_per_call: int) -> int:
-        """All filters, or for a slow contestant 8 of them, 16 where it takes several images a call."""
-        if seconds_per_filter * self.filters <= self.slow_after_s:
-            return self.filters
-        fewer = ONE_AT_A_TIME_SLOW_FILTERS if images_per_call == 1 else max(BATCHED_SLOW_FILTERS, images_per_call)
-        return min(fewer, self.filters)
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values."""
-        return asdict(self) | {"layers": list(self.layers), "contestants": list(self.contestants)}
 
 
-QUICK = Settings(layers=LAYERS[:1], repeats=2, filters=2, steps=2, size=64, batch=2)
+QUICK = Settings(
+    size=64,
+    steps=2,
+    filters=4,
+    rounds=1,
+    race_layers=LAYERS[:1],
+    race_batch=2,
+    targets=(Target(MODEL, CONV2.layer, 2), Target(REAL_MODEL, LITE0.layer, 2)),
+    drift_batches=(2, 4),
+    memory=CONV2,
+    memory_counts=(2, 4),
+    memory_rounds=1,
+    lite0_batches=(4, 2),
+    batch_image_sizes=(64,),
+    batch_filters=4,
+    sweep=(1, 2),
+    pictured=("block2_1_expand_conv",),
+    pictured_steps=2,
+    pictured_size=48,
+)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What every worker is told: the same weights, the same starting images, the same loop."""
+def crop_of(size: int) -> int:
+    """The preset's, or what a small image allows."""
+    return min(PRESET_CROP_PX, (size - 1) // 2)
+
+
+class Task(Struct, frozen=True):
+    """What every contestant is told: the same weights, the same starting images, the same loop."""
 
     weights: str  # a .safetensors file of jaxviz, tensors named layer/parameter
     starts: str  # a .npy file: float32 (filters, size, size, 3) in model space
     size: int
     steps: int
-    step_size: float
     batch: int
+    step_size: float = STEP_SIZE
     model: str = MODEL
-
-    @classmethod
-    def read(cls, path: Path) -> Task:
-        """The inverse of `write`."""
-        return cls(**json.loads(path.read_text()))
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.write_text(json.dumps(asdict(self)))

@@ -5,7 +5,7 @@
     result.save("out")
 
 Importing this package imports nothing heavy: the names below arrive, and jax with them, when first used.
-Reading order for the code: `render.py`, then `ascent.py`.
+Reading order for the code: `api.py`, `render.py`, `ascent.py`, then `network/`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxviz.api import iter_render, render_atlas, render_layer, visualize_filter
     from jaxviz.config import RenderConfig
     from jaxviz.loading import load_model
     from jaxviz.models import list_models
     from jaxviz.network.model import Model
     from jaxviz.recipe import Picture
-    from jaxviz.render import iter_render, render_layer, visualize_filter
     from jaxviz.result import LayerResult
 
 __version__ = "0.1.0"
@@ -29,11 +29,12 @@ _HOMES = {
     "Model": "jaxviz.network.model",
     "Picture": "jaxviz.recipe",
     "RenderConfig": "jaxviz.config",
-    "iter_render": "jaxviz.render",
+    "iter_render": "jaxviz.api",
     "list_models": "jaxviz.models",
     "load_model": "jaxviz.loading",
-    "render_layer": "jaxviz.render",
-    "visualize_filter": "jaxviz.render",
+    "render_atlas": "jaxviz.api",
+    "render_layer": "jaxviz.api",
+    "visualize_filter": "jaxviz.api",
 }
 __all__ = [
     "LayerResult",
@@ -44,6 +45,7 @@ __all__ = [
     "iter_render",
     "list_models",
     "load_model",
+    "render_atlas",
     "render_layer",
     "visualize_filter",
 ]

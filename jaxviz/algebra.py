@@ -21,8 +21,8 @@ from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Integer
 
 from jaxviz.errors import ConfigError
-from jaxviz.recipe import Term, objective_text
 from jaxviz.records import to_json
+from jaxviz.terms import Term, objective_text
 
 LARGEST_WEIGHT = float(np.finfo(np.float32).max)
 

@@ -76,11 +76,11 @@ class Ascent(NamedTuple):
     the objective was other than exactly zero, on the network's own gradient. snapshots: like images.
     """
 
-    images: Float[Array, "units replicas height width 3"]
+    images: Float[Array, "units replicas height width channels"]
     scores: Float[Array, "units replicas"]
     history: Float[Array, "units replicas steps"]
     has_gradient: Bool[Array, "units replicas"]
-    snapshots: Float[Array, "units replicas snapshots height width 3"]
+    snapshots: Float[Array, "units replicas snapshots height width channels"]
 
 
 @jax.jit
@@ -225,13 +225,12 @@ def _climb(
         snapshots = _snapshot(loop, snapshots, lambda: to_final(x), number + 1)
         return (x, state, has_gradient | own, snapshots), scores
 
+    nothing = jnp.zeros((len(loop.snapshots), *keys.shape, *size, parameterization.channels), jnp.float32)
     start = (
         parameters,
         _per_image(optimizer.init)(parameters),
         jnp.zeros(keys.shape, bool),
-        _snapshot(
-            loop, jnp.zeros((len(loop.snapshots), *keys.shape, *size, 3), jnp.float32), lambda: to_final(parameters), 0
-        ),
+        _snapshot(loop, nothing, lambda: to_final(parameters), 0),
     )
     (x, _, has_gradient, snapshots), history = jax.lax.scan(step, start, jnp.arange(loop.steps, dtype=jnp.int32))
 
@@ -254,7 +253,7 @@ def _heads(route: Route, prepared: Prepared, objective: Objective, filter_indice
     return heads
 
 
-def _transformed(loop: Loop, key: Array, image: Array, number: Array) -> Float[Array, "views height width 3"]:
+def _transformed(loop: Loop, key: Array, image: Array, number: Array) -> Float[Array, "views height width channels"]:
     """What the network sees of an image at a step."""
     if not loop.transforms:
         return image[None]

@@ -26,12 +26,13 @@ from jaxviz.early_checks import check_tasks
 from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
 from jaxviz.events import Compiled, LayerDone, LayerStarted, Note, Rendered, Report, SmallerBatch, Started, Written
 from jaxviz.judged import PlanJudge
-from jaxviz.locks import FolderLock, Shard, locked
+from jaxviz.locks import FolderLock, locked
 from jaxviz.network.model import Model
 from jaxviz.options import for_command_line
 from jaxviz.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
 from jaxviz.recipe import status_counts
 from jaxviz.render import iter_pictures
+from jaxviz.shard import Shard
 from jaxviz.storage import Judge, LayerFolder, foreign_error
 from jaxviz.task import LayerTask, RenderRequest, check_task, flop_per_picture, needs_head
 from jaxviz.writer import Writer

@@ -20,9 +20,10 @@ from PIL import Image
 
 from jaxviz.contents import SITE
 from jaxviz.errors import OutputFolderError, StorageError
-from jaxviz.layer_record import LAYER_JSON, Entry, Judged, LayerFacts, LayerRecord, entry_of, read_layer_record
+from jaxviz.judged_values import Judged
+from jaxviz.layer_record import LAYER_JSON, Entry, LayerRecord, entry_of, read_layer_record
 from jaxviz.provenance import PICTURE_NAME, Saved, picture_name, read_picture, read_saved
-from jaxviz.recipe import Recipe, status_counts
+from jaxviz.recipe import LayerFacts, Recipe, status_counts
 
 DEPTH = 3  # DIR/<model>/<layer>/<label>
 

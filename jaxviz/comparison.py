@@ -11,8 +11,8 @@ from typing import Any
 
 from jaxviz.catalogue import Catalogue, LayerPictures
 from jaxviz.errors import RequestError, UnknownLayerError, nearest
-from jaxviz.layer_record import LayerFacts
 from jaxviz.measures import Row, layer_rows, measure_layer
+from jaxviz.recipe import LayerFacts
 
 
 @dataclass(frozen=True)

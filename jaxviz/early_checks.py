@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxviz.errors import ConfigError
-from jaxviz.locks import Shard
+from jaxviz.shard import Shard
 from jaxviz.task import LayerTask, RenderRequest, check_task
 
 

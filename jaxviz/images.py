@@ -1,6 +1,8 @@
 """Final image -> picture, pictures -> grid, and the tile that stands for a filter without a picture.
 
-NumPy arrays in and out. Images are float32 in model space, pictures uint8 RGB, both (height, width, 3).
+NumPy arrays in and out. Images are float32, (height, width, channels), pictures uint8 RGB, (height, width, 3). Of an
+image with one channel the picture is grey; with more than three it shows the first three as red, green and blue, with
+two those as red and green.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ SMALLEST_LABELLED_PX = 12  # a smaller tile has its colour only
 
 
 def deprocess(
-    image: Float[np.ndarray, "height width 3"], *, crop: int, contrast: float
+    image: Float[np.ndarray, "height width channels"], *, crop: int, contrast: float
 ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
     """A final image as a picture: standardised over the whole image, centred on grey, cropped, truncated.
 
@@ -30,17 +32,26 @@ def deprocess(
     height, width = image.shape[:2]
     standard = standard[crop : height - crop, crop : width - crop]
     picture: np.ndarray = (np.clip(standard + 0.5, 0.0, 1.0) * 255).astype(np.uint8)
-    return picture
+    return as_rgb(picture)
 
 
 def quantize(
-    rgb: Float[np.ndarray, "height width 3"], *, crop: int
+    rgb: Float[np.ndarray, "height width channels"], *, crop: int
 ) -> UInt8[np.ndarray, "picture_height picture_width 3"]:
-    """An RGB image in [0, 1] as a picture: cropped, rounded to the nearest of 256 levels."""
+    """An image in [0, 1] as a picture: cropped, rounded to the nearest of 256 levels."""
     height, width = rgb.shape[:2]
     kept = rgb[crop : height - crop, crop : width - crop]
     picture: np.ndarray = np.rint(np.clip(kept, 0.0, 1.0) * 255).astype(np.uint8)
-    return picture
+    return as_rgb(picture)
+
+
+def as_rgb(picture: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:
+    """What is shown of the channels."""
+    channels = picture.shape[-1]
+    if channels == 1:
+        return np.repeat(picture, 3, axis=-1)
+    shown = picture[..., :3]
+    return shown if channels >= 3 else np.concatenate([shown, np.zeros_like(shown[..., :1])], axis=-1)
 
 
 def placeholder(height: int, width: int, *, filter_index: int, status: str) -> UInt8[np.ndarray, "height width 3"]:

@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 
 from jaxviz import ascent
 from jaxviz.devices import compiler_options
-from jaxviz.errors import StorageError
+from jaxviz.errors import ConfigError, StorageError
 from jaxviz.files import write_atomically
 from jaxviz.natural_images import NaturalImages
 from jaxviz.network.head import Route
@@ -43,6 +43,7 @@ FORMAT = 1  # of the kept scores, part of their key
 # Kept scores may come from another machine or jaxlib, whose rounding differs; another network differs by far more.
 KEPT_TOLERANCE = 1e-3  # of a filter's range on the natural images
 ROUNDING = 1e-5  # relative
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601: how light red, green and blue are; Pillow's "L"
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +209,12 @@ class _Scorer:
         self.bound: dict[tuple[int, int], tuple[Route, Prepared]] = {}
 
     def check(self, size: tuple[int, int]) -> None:
-        """Raise ConfigError unless the objective suits the layer at a size."""
+        """Raise ConfigError unless the objective suits the layer at a size, and the network sees RGB or grey."""
+        if self.model.channels not in (1, 3):
+            raise ConfigError(
+                f"`judge`: {self.model.name} takes images of {self.model.channels} channels, which no photograph has; "
+                "judge no pictures of it"
+            )
         if size not in self.bound:
             bound = partial(ascent.bind, before_softmax=self.objective.before_softmax)
             (route,), prepared = bound(self.model, self.layer, [size], Settings(self.platform))
@@ -238,7 +244,7 @@ class _Scorer:
     def _batch(self, pictures: UInt8[np.ndarray, "images height width 3"]) -> Float32[np.ndarray, "images filters"]:
         padding = ((0, BATCH - len(pictures)), (0, 0), (0, 0), (0, 0))
         rgb = jnp.asarray(np.pad(pictures, padding, mode="edge"), jnp.float32)
-        images = jnp.asarray(self.model.preprocess(rgb), jnp.float32)
+        images = jnp.asarray(self.model.preprocess(_as_channels(rgb, self.model.channels)), jnp.float32)
         route, prepared = self.bound[pictures.shape[1], pictures.shape[2]]
         with jax.default_matmul_precision("highest"):
             scores = _compiled(self.platform)(prepared, self.objective, images, route=route)
@@ -264,6 +270,11 @@ def _every_filter(
     filters = jnp.arange(objective.choices(activations.shape[-1]), dtype=jnp.int32)
     scores: jax.Array = jax.vmap(lambda activation: jax.vmap(partial(objective, activation))(filters))(activations)
     return scores
+
+
+def _as_channels(rgb: Float[jax.Array, "batch height width 3"], channels: int) -> Float[jax.Array, "batch h w c"]:
+    """What a network of RGB or of grey images sees of RGB ones."""
+    return rgb if channels == 3 else (rgb @ jnp.asarray(LUMA, jnp.float32))[..., None]
 
 
 def _varies(reference: Float32[np.ndarray, "images filters"]) -> Bool[np.ndarray, " filters"]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxviz.errors import ConfigError
 from jaxviz.judge import UNRANKED, Judge, Judgement, default_cache
-from jaxviz.layer_record import Judged, Natural
+from jaxviz.judged_values import Judged, Natural
 from jaxviz.natural_images import natural_images
 from jaxviz.plan import Plan
 
@@ -42,15 +42,19 @@ class PlanJudge:
 
     def __call__(self, pictures: Sequence[np.ndarray], filters: Sequence[int]) -> list[Judged]:
         """The same for each picture, as layer.json has it."""
-        found = self.judgement(pictures, filters)
-        return [
-            Judged(
-                judged_score=_number(score),
-                percentile=_number(percentile),
-                rank=None if rank == UNRANKED else int(rank),
-            )
-            for score, percentile, rank in zip(found.scores, found.percentile, found.rank, strict=True)
-        ]
+        return entries(self.judgement(pictures, filters))
+
+
+def entries(judgement: Judgement) -> list[Judged]:
+    """What was found of each picture, as layer.json has it."""
+    return [
+        Judged(
+            judged_score=_number(score),
+            percentile=_number(percentile),
+            rank=None if rank == UNRANKED else int(rank),
+        )
+        for score, percentile, rank in zip(judgement.scores, judgement.percentile, judgement.rank, strict=True)
+    ]
 
 
 def _number(value: Any) -> float | None:

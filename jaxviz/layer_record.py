@@ -10,25 +10,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from jaxviz.judged_values import Judged, Natural
 from jaxviz.provenance import SCHEMA, Key, Saved
-from jaxviz.recipe import Recipe, Status
+from jaxviz.recipe import LayerFacts, Recipe, Status
 from jaxviz.records import from_json
 
 LAYER_JSON = "layer.json"
-
-
-class Judged(Struct, frozen=True, kw_only=True):
-    """How a picture stands beside natural images; None where that is not known.
-
-    Attributes:
-        judged_score: the score of the saved picture.
-        percentile: of `judged_score` among the filter's scores on natural images, 0 to 100.
-        rank: of the filter among the layer's filters on this picture, from 1.
-    """
-
-    judged_score: float | None = None
-    percentile: float | None = None
-    rank: int | None = None
 
 
 class Entry(Judged, frozen=True):
@@ -62,37 +49,11 @@ def entry_of(saved: Saved, judged: Judged | None) -> Entry:
     return Entry(saved.filter_index, saved.replica, saved.score, saved.status, saved.attempt, saved.jaxlib, **found)
 
 
-class Natural(Struct, frozen=True):
-    """The natural images that pictures were put beside."""
-
-    source: str
-    sha256: str
-    count: int
-
-
 class Grid(Struct, frozen=True):
     """How grid.png is laid out, and whether the filters' numbers are written into it."""
 
     columns: int
     numbers: bool
-
-
-class LayerFacts(Struct, frozen=True):
-    """What a network says of one of its layers.
-
-    Attributes:
-        kind: what it computes, such as `conv`.
-        channels: how many filters it has.
-        place: of the layer among the network's, from 1, in the network's own order.
-        layers: how many the network has.
-        receptive_field: side in pixels of the square that one cell sees; None where it sees the whole image.
-    """
-
-    kind: str
-    channels: int
-    place: int
-    layers: int
-    receptive_field: int | None
 
 
 class LayerRecord(Struct, frozen=True, kw_only=True):

@@ -14,13 +14,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from msgspec import Struct
 
 from jaxviz.errors import FolderInUseError, StorageError
 from jaxviz.records import from_json, to_json
+from jaxviz.shard import Shard
 
 try:
     import fcntl
@@ -33,17 +33,6 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # a fi
 LOOKS, LOOK_EVERY_S = 5, 0.05  # whoever finds out that an owner is gone holds its file for a moment
 SPARE_FILES = 256  # beside one for each lock
 HELD = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `index` of `count` of a job's work, from 1."""
-
-    index: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 class Owner(Struct, frozen=True):

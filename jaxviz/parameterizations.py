@@ -1,9 +1,9 @@
 """Parameterizations: what is optimised, and the image that it stands for.
 
 A parameterization is a frozen dataclass, registered as a pytree, with two pure functions: `init(key)` gives the image
-parameters of one image, `to_image(parameters)` the float32 image (height, width, 3) in model space. Where `is_rgb`,
-`to_rgb(parameters)` gives the same image as RGB in [0, 1], which is the picture without further scaling. Any size, odd
-and non-square. Batches, replicas and views are made elsewhere, by vmap.
+parameters of one image, `to_image(parameters)` the float32 image (height, width, channels) in model space. Where
+`is_rgb`, `to_rgb(parameters)` gives the same image with values in [0, 1], which is the picture without further scaling.
+Any size, odd and non-square, and any number of channels. Batches, replicas and views are made elsewhere, by vmap.
 
 `Fourier` and `Maco` describe three decorrelated colour channels by their half spectrum, channels first: the layout of
 `jnp.fft.rfft2`, with width // 2 + 1 frequencies. Their frequency and colour scales are those of Lucid (Olah et al.,
@@ -52,39 +52,48 @@ class Parameterization(Protocol):
     def size(self) -> tuple[int, int]:
         """Height and width of the image."""
 
+    @property
+    def channels(self) -> int:
+        """Channels of the image: 3 is RGB, 1 grey."""
+
     def init(self, key: Key[Array, ""]) -> Any:
         """The parameters that one image starts with."""
 
-    def to_image(self, parameters: Any) -> Float[Array, "height width 3"]:
+    def to_image(self, parameters: Any) -> Float[Array, "height width channels"]:
         """The image in model space."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["size", "initial_range"])
+@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["size", "initial_range", "channels"])
 @dataclass(frozen=True)
 class Pixel:
     """The pixels themselves, in model space, starting uniform in [-initial_range, initial_range)."""
 
     size: tuple[int, int]
     initial_range: float
+    channels: int = 3
     name: ClassVar[str] = "pixel"
     is_rgb: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Pixel:  # noqa: ARG003
+    def of(cls, config: RenderConfig, preprocess: Preprocess, channels: int) -> Pixel:  # noqa: ARG003
         """As configured; in model space already."""
-        return cls(config.size, config.initial_range)
+        return cls(config.size, config.initial_range, channels)
 
-    def init(self, key: Key[Array, ""]) -> Float[Array, "height width 3"]:
+    def init(self, key: Key[Array, ""]) -> Float[Array, "height width channels"]:
         """Uniform noise."""
         low, high = -self.initial_range, self.initial_range
-        return jax.random.uniform(key, (*self.size, 3), jnp.float32, minval=low, maxval=high)
+        return jax.random.uniform(key, (*self.size, self.channels), jnp.float32, minval=low, maxval=high)
 
-    def to_image(self, parameters: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:
+    def to_image(self, parameters: Float[Array, "height width channels"]) -> Float[Array, "height width channels"]:
         """The image is its parameters."""
         return parameters
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=[], meta_fields=["size", "preprocess", "decay_power", "sd"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=[],
+    meta_fields=["size", "preprocess", "decay_power", "sd", "channels"],
+)
 @dataclass(frozen=True)
 class Fourier:
     """A spectrum scaled like that of natural images, in decorrelated colours, squashed to RGB (Lucid's fft_image).
@@ -98,31 +107,36 @@ class Fourier:
     preprocess: Preprocess
     decay_power: float = 1.0
     sd: float = FOURIER_SD
+    channels: int = 3
     name: ClassVar[str] = "fourier"
     is_rgb: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Fourier:
+    def of(cls, config: RenderConfig, preprocess: Preprocess, channels: int) -> Fourier:
         """As configured."""
-        return cls(config.size, preprocess)
+        return cls(config.size, preprocess, channels=channels)
 
-    def init(self, key: Key[Array, ""]) -> Float[Array, "2 3 height frequencies"]:
+    def init(self, key: Key[Array, ""]) -> Float[Array, "2 channels height frequencies"]:
         """Normal noise; the image starts nearly grey."""
-        return self.sd * jax.random.normal(key, (2, 3, *_spectrum_size(self.size)), jnp.float32)
+        return self.sd * jax.random.normal(key, (2, self.channels, *_spectrum_size(self.size)), jnp.float32)
 
-    def to_rgb(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
+    def to_rgb(
+        self, parameters: Float[Array, "2 channels height frequencies"]
+    ) -> Float[Array, "height width channels"]:
         """The image as RGB in [0, 1]."""
         height, width = self.size
         scale = np.sqrt(width * height) * _inverse_frequencies(self.size) ** self.decay_power / FOURIER_DIVISOR
         real, imaginary = parameters * scale.astype(np.float32)[None, None]
         return _to_valid_rgb(_inverse_rfft2(real, imaginary, self.size))
 
-    def to_image(self, parameters: Float[Array, "2 3 height frequencies"]) -> Float[Array, "height width 3"]:
+    def to_image(
+        self, parameters: Float[Array, "2 channels height frequencies"]
+    ) -> Float[Array, "height width channels"]:
         """The image in model space."""
         return _to_model_space(self.to_rgb(parameters), self.preprocess)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["magnitude"], meta_fields=["size", "preprocess"])
+@partial(jax.tree_util.register_dataclass, data_fields=["magnitude"], meta_fields=["size", "preprocess", "channels"])
 @dataclass(frozen=True)
 class Maco:
     """The magnitudes of natural images' spectra, fixed, and the phases, which are optimised.
@@ -145,19 +159,20 @@ class Maco:
     size: tuple[int, int]
     preprocess: Preprocess
     magnitude: Any = None  # Float[Array, "height frequencies 3"] | None; not checked here, where JAX puts other leaves
+    channels: int = 3
     name: ClassVar[str] = "maco"
     is_rgb: ClassVar[bool] = True
 
     @classmethod
-    def of(cls, config: RenderConfig, preprocess: Preprocess) -> Maco:
+    def of(cls, config: RenderConfig, preprocess: Preprocess, channels: int) -> Maco:
         """As configured."""
-        return cls(config.size, preprocess)
+        return cls(config.size, preprocess, channels=channels)
 
-    def init(self, key: Key[Array, ""]) -> Float[Array, "3 height frequencies"]:
+    def init(self, key: Key[Array, ""]) -> Float[Array, "channels height frequencies"]:
         """Normal noise, in radians."""
-        return MACO_SD * jax.random.normal(key, (3, *_spectrum_size(self.size)), jnp.float32)
+        return MACO_SD * jax.random.normal(key, (self.channels, *_spectrum_size(self.size)), jnp.float32)
 
-    def to_rgb(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
+    def to_rgb(self, parameters: Float[Array, "channels height frequencies"]) -> Float[Array, "height width channels"]:
         """The image as RGB in [0, 1].
 
         Raises:
@@ -167,7 +182,9 @@ class Maco:
         real, imaginary = magnitude * jnp.cos(phase), magnitude * jnp.sin(phase)
         return _to_valid_rgb(_standardise(_inverse_rfft2(real, imaginary, self.size)))
 
-    def to_image(self, parameters: Float[Array, "3 height frequencies"]) -> Float[Array, "height width 3"]:
+    def to_image(
+        self, parameters: Float[Array, "channels height frequencies"]
+    ) -> Float[Array, "height width channels"]:
         """The image in model space."""
         return _to_model_space(self.to_rgb(parameters), self.preprocess)
 
@@ -176,11 +193,12 @@ class Maco:
             law = _inverse_frequencies(self.size)
             law[0, 0] = 0.0
             return jnp.asarray(law[None], jnp.float32)
-        expected = (*_spectrum_size(self.size), 3)
+        expected = (*_spectrum_size(self.size), self.channels)
         if jnp.shape(self.magnitude) != expected:
             raise ConfigError(
                 f"magnitude has the shape {jnp.shape(self.magnitude)}, but size {self.size} needs {expected}: height, "
-                f"width // 2 + 1, 3. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave it out"
+                f"width // 2 + 1, {self.channels}. Make it with np.abs(np.fft.rfft2(channels, axes=(0, 1))), or leave "
+                "it out"
             )
         return jnp.moveaxis(jnp.asarray(self.magnitude, jnp.float32), -1, 0)
 
@@ -188,10 +206,10 @@ class Maco:
 PARAMETERIZATIONS: dict[str, type[Pixel | Fourier | Maco]] = {kind.name: kind for kind in (Pixel, Fourier, Maco)}
 
 
-def make_parameterization(config: RenderConfig, preprocess: Preprocess) -> Parameterization:
-    """What a configuration optimises."""
+def make_parameterization(config: RenderConfig, preprocess: Preprocess, channels: int = 3) -> Parameterization:
+    """What a configuration optimises, for a network that takes images of so many channels."""
     kind = PARAMETERIZATIONS[config.parameterization]
-    return kind.of(config, preprocess)
+    return kind.of(config, preprocess, channels)
 
 
 def _spectrum_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -208,8 +226,10 @@ def _inverse_frequencies(size: tuple[int, int]) -> Float[np.ndarray, "height fre
 
 
 def _inverse_rfft2(
-    real: Float[Array, "3 height frequencies"], imaginary: Float[Array, "3 height frequencies"], size: tuple[int, int]
-) -> Float[Array, "3 height width"]:
+    real: Float[Array, "channels height frequencies"],
+    imaginary: Float[Array, "channels height frequencies"],
+    size: tuple[int, int],
+) -> Float[Array, "channels height width"]:
     """NumPy's irfft2 of a spectrum, as two matrix products: down the columns, then along the rows.
 
     No library's FFT, because the place of an image in the batch must not show: jaxlib 0.12's on a CPU gives an image
@@ -249,19 +269,26 @@ def _waves(length: int) -> tuple[np.ndarray, np.ndarray]:
     return np.cos(angles), np.sin(angles)
 
 
-def _standardise(x: Float[Array, "3 rows columns"]) -> Float[Array, "3 rows columns"]:
+def _standardise(x: Float[Array, "channels rows columns"]) -> Float[Array, "channels rows columns"]:
     """Mean 0 and standard deviation 1 over everything."""
     centred = x - x.mean()
     std = jnp.sqrt(jnp.maximum((centred * centred).mean(), SMALLEST_VARIANCE))
     return centred / (std + STD_EPSILON)
 
 
-def _to_valid_rgb(channels: Float[Array, "3 height width"]) -> Float[Array, "height width 3"]:
-    """Decorrelated channels -> colours -> sigmoid, on whole planes: as a product with a 3 x 3 matrix it is slow."""
+def _to_valid_rgb(channels: Float[Array, "channels height width"]) -> Float[Array, "height width channels"]:
+    """Decorrelated channels -> colours -> sigmoid, on whole planes: as a product with a 3 x 3 matrix it is slow.
+
+    Of how other than three channels go together nothing is known: they stay as they are.
+    """
+    if channels.shape[0] != COLOUR_MATRIX.shape[0]:
+        return jnp.moveaxis(jax.nn.sigmoid(channels), 0, -1)
     planes = [sum(float(weight) * channels[i] for i, weight in enumerate(row)) for row in COLOUR_MATRIX]
     return jnp.moveaxis(jax.nn.sigmoid(jnp.stack(planes)), 0, -1)
 
 
-def _to_model_space(rgb: Float[Array, "height width 3"], preprocess: Preprocess) -> Float[Array, "height width 3"]:
+def _to_model_space(
+    rgb: Float[Array, "height width channels"], preprocess: Preprocess
+) -> Float[Array, "height width channels"]:
     image: Array = preprocess(255.0 * rgb)
     return image.astype(jnp.float32)

@@ -20,13 +20,12 @@ from jaxviz import batch_size, transforms
 from jaxviz.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
-from jaxviz.layer_record import LayerFacts
-from jaxviz.locks import Shard
 from jaxviz.network.model import Model
 from jaxviz.objectives import Channel
 from jaxviz.parameterizations import PARAMETERIZATIONS
-from jaxviz.recipe import Recipe
+from jaxviz.recipe import LayerFacts, Recipe
 from jaxviz.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
+from jaxviz.shard import Shard
 
 log = logging.getLogger("jaxviz")
 
@@ -38,7 +37,7 @@ class Unit:
     filter_index: int
     replicas: tuple[int, ...] = (0,)
     attempt: int = 0
-    starts: Float32[np.ndarray, "replicas height width 3"] | None = None
+    starts: Float32[np.ndarray, "replicas height width channels"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +109,11 @@ def plan_render(
     if tuple(seen) != config.size:
         objective.check(activation_shape(model, layer, (seen[0], seen[1]), objective), layer)
     check_replicas(replicas)
+    for slow in model.slow_convolutions(layer, config.size):
+        log.info("%s %s has no fast gradient for %s", model.name, layer, slow)
     starts = None
     if initial_images is not None:
-        starts = checked_images(initial_images, len(chosen) * replicas, config)
+        starts = checked_images(initial_images, len(chosen) * replicas, config, model.channels)
     together = replicas if objective.couples else 1
     automatic = config.batch_size == "auto"
     if automatic:
@@ -187,7 +188,7 @@ def _check_preprocess(model: Model, config: RenderConfig) -> None:
     """Raise unless jax can trace the model's `preprocess`, where the image goes through it at every step."""
     if not PARAMETERIZATIONS[config.parameterization].is_rgb:
         return
-    image = jax.ShapeDtypeStruct((*config.size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((*config.size, model.channels), jnp.float32)
     try:
         traced = jax.eval_shape(model.preprocess, image)
     except jax.errors.JAXTypeError as error:
@@ -212,7 +213,7 @@ def _whole_units(images: int, together: int, *, automatic: bool) -> int:
 
 
 def _units(
-    filters: tuple[int, ...], replicas: int, together: int, starts: Float32[np.ndarray, "images h w 3"] | None
+    filters: tuple[int, ...], replicas: int, together: int, starts: Float32[np.ndarray, "images h w channels"] | None
 ) -> tuple[Unit, ...]:
     units = []
     for place, filter_index in enumerate(filters):

@@ -6,7 +6,7 @@ filters, the number of devices, timings and versions are not part of a recipe.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -16,13 +16,13 @@ from jaxtyping import Float32, UInt8
 from msgspec import Meta, Struct
 
 from jaxviz.config import RecordedConfig
+from jaxviz.terms import Term, objective_text
 
 Status = Literal["ok", "dead", "nan"]
 STATUSES: tuple[str, ...] = get_args(Status)
 
 
 Count = Annotated[int, Meta(ge=1)]
-Term = dict[str, Any]  # `weight`, `name` and the objective's own fields, where they are not its defaults
 
 
 class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,6 +85,24 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         ]
 
 
+class LayerFacts(Struct, frozen=True):
+    """What a network says of one of its layers.
+
+    Attributes:
+        kind: what it computes, such as `conv`.
+        channels: how many filters it has.
+        place: of the layer among the network's, from 1, in the network's own order.
+        layers: how many the network has.
+        receptive_field: side in pixels of the square that one cell sees; None where it sees the whole image.
+    """
+
+    kind: str
+    channels: int
+    place: int
+    layers: int
+    receptive_field: int | None
+
+
 @dataclass(frozen=True)
 class Picture:
     """One filter's finished picture.
@@ -116,22 +134,6 @@ def status_counts(statuses: Iterable[str]) -> dict[str, int]:
     """How many there are of each status."""
     found = list(statuses)
     return {status: found.count(status) for status in STATUSES}
-
-
-def objective_text(terms: Sequence[Term]) -> str:
-    """An objective in words, such as `channel(border=2) - 0.5 * neuron(y=3, x=4)`."""
-    text = ""
-    for term in terms:
-        weight, name = term["weight"], term["name"]
-        sign = (" - " if weight < 0 else " + ") if text else ""
-        weight = abs(weight) if text else weight
-        values = ", ".join(_field_text(*item) for item in term.items() if item[0] not in ("weight", "name"))
-        text += sign + ("" if weight == 1 else f"{weight!r} * ") + name + (f"({values})" if values else "")
-    return text
-
-
-def _field_text(name: str, value: Any) -> str:
-    return f"{name}={value[:12] if name.endswith('_sha256') else repr(value)}"
 
 
 def _short(name: str, value: Any) -> str:

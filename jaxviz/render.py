@@ -1,8 +1,4 @@
-"""READ FIRST: the main job. A model, a layer and some filters become pictures.
-
-    render_layer -> plan_render: checks everything, fixes the batch size N and the recipe (plan.py)
-                 -> iter_pictures: cuts the filters into batches of exactly N, lets each climb (ascent.py),
-                    and turns final images into pictures (images.py), a batch at a time, in flat memory
+"""A plan becomes pictures: cut into batches of exactly N, each climbs (ascent.py), final images become pictures.
 
 Every call of the compiled function has the same N, the last one padded, because the libraries underneath
 choose other kernels for another N and the ascent amplifies their rounding. So the picture of a filter does
@@ -15,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,96 +24,16 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import UInt8
 
 from jaxviz import ascent, batch_size, images
-from jaxviz.algebra import Objective
-from jaxviz.config import RenderConfig
 from jaxviz.devices import batch_devices, multiplies_bfloat16, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.network.head import Route
-from jaxviz.network.model import Model
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings
 from jaxviz.parameterizations import PARAMETERIZATIONS, Parameterization, make_parameterization
-from jaxviz.plan import Plan, Unit, device_name, plan_render, smaller_batch
+from jaxviz.plan import Plan, Unit, device_name
 from jaxviz.recipe import Picture, Status
-from jaxviz.request import Filters
-from jaxviz.result import LayerResult
 
 log = logging.getLogger("jaxviz")
-
-
-def render_layer(
-    model: Model,
-    layer: str,
-    filters: Filters = None,
-    config: RenderConfig | None = None,
-    *,
-    objective: Objective | None = None,
-    replicas: int = 1,
-    snapshots: Sequence[int] = (),
-    initial_images: Any = None,
-) -> LayerResult:
-    """The pictures of some filters of a layer, all with one compilation.
-
-    Args:
-        model: from `load_model` or `Model.from_callable`.
-        layer: a name in `model.layers`.
-        filters: distinct filter numbers, "all", or None for the first 64.
-        config: how; default `RenderConfig.keras()`.
-        objective: what to maximise, from `jaxviz.objectives`; default the mean of the filter, `Channel()`.
-        replicas: pictures of each filter, from different noise; with `Diversity` in the objective they differ more.
-        snapshots: steps after which the picture is kept too, such as (1, 8, 32); 0 is the start.
-        initial_images: float32 (filters, height, width, 3) in model space to start from instead of noise, for the
-            parameterization "pixel"; with replicas, those of the first filter come first.
-
-    Raises:
-        RequestError: UnknownLayerError, FilterError or ConfigError, all before anything is compiled.
-        DeviceMemoryError: the batch does not fit the device, and its size was given or cannot be smaller. An
-            automatic one is made smaller, the layer starts again, and the log (logger `jaxviz`) says so.
-    """
-    plan = plan_render(
-        model, layer, filters, config,
-        objective=objective, replicas=replicas, snapshots=snapshots, initial_images=initial_images,
-    )  # fmt: skip
-    while True:
-        try:
-            finished = {(item.filter_index, item.replica): item for item in iter_pictures(plan)}
-            return LayerResult(tuple(finished[key] for key in plan.wanted), plan)
-        except DeviceMemoryError as error:
-            plan = smaller_batch(plan, error)
-
-
-def iter_render(
-    model: Model,
-    layer: str,
-    filters: Filters = None,
-    config: RenderConfig | None = None,
-    *,
-    objective: Objective | None = None,
-    replicas: int = 1,
-    snapshots: Sequence[int] = (),
-    initial_images: Any = None,
-) -> Iterator[Picture]:
-    """`render_layer` as a stream: pictures come as their batches finish, and memory stays flat.
-
-    They come in the order asked for, but for filters that needed another attempt: those come later. While you look at
-    the pictures of one batch, the next one is computed already, and no more than that.
-    """
-    plan = plan_render(
-        model, layer, filters, config,
-        objective=objective, replicas=replicas, snapshots=snapshots, initial_images=initial_images,
-    )  # fmt: skip
-    return _with_smaller_batches(plan)
-
-
-def visualize_filter(
-    model: Model, layer: str, filter_index: int, config: RenderConfig | None = None
-) -> tuple[float, UInt8[np.ndarray, "height width 3"]]:
-    """One filter's (score, picture): the same picture that `render_layer` gives it.
-
-    For that it computes a whole batch; `RenderConfig.keras(batch_size=1)` computes one image only.
-    """
-    (item,) = iter_render(model, layer, [filter_index], config)
-    return item.score, item.picture
 
 
 def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = None) -> Iterator[Picture]:
@@ -135,7 +51,9 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
             before_softmax=plan.objective.before_softmax,
         )
         prepared = jax.block_until_ready(jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())))
-    run = _Run(plan, mesh, routes, prepared, make_parameterization(plan.config, plan.model.preprocess))
+    run = _Run(
+        plan, mesh, routes, prepared, make_parameterization(plan.config, plan.model.preprocess, plan.model.channels)
+    )
     size = per_device * mesh.size
     queue = deque(plan.units)
     running = _launch(run, queue, size, first=True, on_compiled=on_compiled)
@@ -264,22 +182,6 @@ def _does_not_fit(plan: Plan, fits: int) -> DeviceMemoryError:
         value=plan.recipe.batch_size,
         try_next=try_next,
     )
-
-
-def _with_smaller_batches(plan: Plan) -> Iterator[Picture]:
-    """`iter_pictures`, starting again with a smaller batch as long as nothing has been given out."""
-    given = False
-    while True:
-        try:
-            for picture in iter_pictures(plan):
-                given = True
-                yield picture
-        except DeviceMemoryError as error:
-            if given:
-                raise
-            plan = smaller_batch(plan, error)
-        else:
-            return
 
 
 def _picture(plan: Plan, unit: Unit, batch: Any, place: int, row: int) -> Picture:

@@ -91,7 +91,9 @@ def checked_snapshots(snapshots: Any, config: RenderConfig) -> tuple[int, ...]:
     return steps
 
 
-def checked_images(initial_images: Any, count: int, config: RenderConfig) -> Float32[np.ndarray, "count h w 3"]:
+def checked_images(
+    initial_images: Any, count: int, config: RenderConfig, channels: int
+) -> Float32[np.ndarray, "count h w channels"]:
     """Starting images as float32, when there are `count` of them of the configured size. Raises ConfigError."""
     if config.parameterization != "pixel":
         raise ConfigError(
@@ -99,7 +101,7 @@ def checked_images(initial_images: Any, count: int, config: RenderConfig) -> Flo
             "Give parameterization='pixel', or leave them away"
         )
     images_given = np.asarray(initial_images, np.float32)
-    expected = (count, *config.size, 3)
+    expected = (count, *config.size, channels)
     if images_given.shape != expected:
         raise ConfigError(
             f"initial_images has shape {images_given.shape}; for {count} filters at image_size "

@@ -64,12 +64,12 @@ def compose(first: Placement, second: Placement) -> Placement:
     )
 
 
-def size_of(image: Float[Array, "height width 3"]) -> Size:
+def size_of(image: Float[Array, "height width channels"]) -> Size:
     """Its height and width."""
     return image.shape[0], image.shape[1]
 
 
-def resample(placement: Placement, image: Float[Array, "height width 3"]) -> Float[Array, "h w 3"]:
+def resample(placement: Placement, image: Float[Array, "height width channels"]) -> Float[Array, "h w channels"]:
     """The image at a placement; where that is only shifts by whole pixels, its pixels themselves."""
     source, size, slack = size_of(image), placement.size, placement.slack
     if slack is None:
@@ -89,10 +89,10 @@ def _window(source: Size, size: Size, slack: int, corner: Array, image: Array) -
     least = [(n - m - slack) // 2 for n, m in zip(source, size, strict=True)]
     before = [max(0, -low) for low in least]
     after = [max(0, low + slack + m - n) for low, m, n in zip(least, size, source, strict=True)]
-    rows = image.reshape(source[0], -1)  # of 3 * width numbers
-    padded = jnp.pad(rows, ((before[0], after[0]), (3 * before[1], 3 * after[1])))
-    start = (corner[0] + before[0], 3 * (corner[1] + before[1]))
-    return jax.lax.dynamic_slice(padded, start, (size[0], 3 * size[1])).reshape(*size, -1)
+    rows, pixel = image.reshape(source[0], -1), image.shape[2]  # of pixel * width numbers
+    padded = jnp.pad(rows, ((before[0], after[0]), (pixel * before[1], pixel * after[1])))
+    start = (corner[0] + before[0], pixel * (corner[1] + before[1]))
+    return jax.lax.dynamic_slice(padded, start, (size[0], pixel * size[1])).reshape(*size, -1)
 
 
 def _window_forward(source: Size, size: Size, slack: int, corner: Array, image: Array) -> tuple[Array, Array]:
@@ -111,7 +111,8 @@ _window.defvjp(_window_forward, _window_backward)
 # comes from columns of the middle image, shifted by slope * (u - centre). The middle image is as wide as the input and
 # as high as the output, plus a margin on each side that holds the largest of these shifts.
 #
-# An image is a table of rows here, (height, 3 * width), or turned, (3 * width, height), three rows to a column.
+# An image is a table of rows here, (height, channels * width), or turned, (channels * width, height), with as many rows
+# to a column as there are channels.
 
 
 class _Frame(NamedTuple):
@@ -144,12 +145,13 @@ def _two_passes(frame: _Frame, values: Array, image: Array) -> Array:
     margin_y, margin_x = frame.margin
     rows, weights = _read_lines(down)
     shifts = margin_x - slope * (rows - _centre(frame.source[0]))
-    table = _widen(image.reshape(frame.source[0], -1), 3 * 2 * margin_x)
-    middle = _add_lines(table, rows, weights, shifts, margin_x)
+    channels = image.shape[2]
+    table = _widen(image.reshape(frame.source[0], -1), channels * 2 * margin_x)
+    middle = _add_lines(table, rows, weights, shifts, margin_x, pixel=channels)
     columns, weights = _read_lines(across)
     shifts = margin_y + slope * (_numbers(frame.size[1]) - _centre(frame.size[1]))[:, None]
-    turned = _add_lines(middle.T, columns, weights, shifts, margin_y, rows_per_line=3)
-    return turned.T.reshape(*frame.size, 3)
+    turned = _add_lines(middle.T, columns, weights, shifts, margin_y, rows_per_line=channels)
+    return turned.T.reshape(*frame.size, channels)
 
 
 def _two_passes_forward(frame: _Frame, values: Array, image: Array) -> tuple[Array, Array]:
@@ -163,10 +165,11 @@ def _two_passes_backward(frame: _Frame, values: Array, gradient: Array) -> tuple
     columns, weights = _reached_lines(across)
     shifts = margin_y - slope * (columns - _centre(frame.size[1]))
     turned = _widen(gradient.reshape(frame.size[0], -1).T, 2 * margin_y)
-    middle = _add_lines(turned, columns, weights, shifts, margin_y, rows_per_line=3)
+    channels = gradient.shape[2]
+    middle = _add_lines(turned, columns, weights, shifts, margin_y, rows_per_line=channels)
     rows, weights = _reached_lines(down)
     shifts = margin_x + slope * (_numbers(frame.source[0]) - _centre(frame.source[0]))[:, None]
-    return None, _add_lines(middle.T, rows, weights, shifts, margin_x).reshape(*frame.source, 3)
+    return None, _add_lines(middle.T, rows, weights, shifts, margin_x, pixel=channels).reshape(*frame.source, channels)
 
 
 _two_passes.defvjp(_two_passes_forward, _two_passes_backward)
@@ -204,14 +207,22 @@ def _within(lines: Array, weights: Array, count: int) -> tuple[Array, Array]:
 
 
 def _add_lines(
-    table: Array, lines: Array, weights: Array, shifts: Array, margin: int, *, rows_per_line: int = 1
+    table: Array,
+    lines: Array,
+    weights: Array,
+    shifts: Array,
+    margin: int,
+    *,
+    pixel: int = 1,
+    rows_per_line: int = 1,
 ) -> Array:
     """Line i of the result: the sum over k of weights[i, k] times line lines[i, k] of the table, from shifts[i, k] on.
 
-    The result's lines are shorter by 2 * margin pixels; where that is 0, lines are read whole. The loop over k is what
-    keeps XLA from fusing one pass into the next, which made both many times slower on a CPU.
+    A pixel is `pixel` numbers of a row, and a line so many rows. The result's lines are shorter by 2 * margin pixels;
+    where that is 0, lines are read whole. The loop over k is what keeps XLA from fusing one pass into the next, which
+    made both many times slower on a CPU.
     """
-    width, pixel = table.shape[1], 3 // rows_per_line
+    width = table.shape[1]
     length = width - 2 * margin * pixel
     first = jnp.int32(lines) * (rows_per_line * width)
     parts = [weights]

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from jaxviz.errors import ConfigError, FilterError
-from jaxviz.locks import Shard
 
 NUMBER = re.compile(r"[0-9]{1,6}")  # no layer, image or batch has a million of anything
 
@@ -96,21 +95,6 @@ def parse_filter_rules(texts: list[str]) -> tuple[tuple[str, tuple[int, ...] | L
         filters = parse_filters(listed)
         rules.append((glob if equals else "*", filters if isinstance(filters, str) else tuple(filters)))
     return tuple(rules)
-
-
-def parse_shard(text: str | None) -> Shard | None:
-    """The value of --shard: I/N. Raises ConfigError."""
-    if text is None:
-        return None
-    index, slash, count = text.partition("/")
-    if slash and NUMBER.fullmatch(index) and NUMBER.fullmatch(count) and 1 <= int(index) <= int(count):
-        return Shard(int(index), int(count))
-    raise ConfigError(
-        f"`shard` {text!r} is not part I of N, from 1",
-        argument="shard",
-        value=text,
-        try_next="Type for example: `shard` 1/3",
-    )
 
 
 def parse_path(text: str, argument: str) -> Path:

@@ -21,17 +21,8 @@ from jaxviz.animation import animation_bytes
 from jaxviz.contents import Contents, check_format, folder_path, inspect, picture_files
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.files import check_writable, remove_left_overs, write_atomically
-from jaxviz.layer_record import (
-    LAYER_JSON,
-    Entry,
-    Grid,
-    Judged,
-    LayerFacts,
-    LayerRecord,
-    Natural,
-    entry_of,
-    read_layer_record,
-)
+from jaxviz.judged_values import Judged, Natural
+from jaxviz.layer_record import LAYER_JSON, Entry, Grid, LayerRecord, entry_of, read_layer_record
 from jaxviz.provenance import (
     SCHEMA,
     GridSaved,
@@ -44,7 +35,7 @@ from jaxviz.provenance import (
     read_saved,
     saved_as,
 )
-from jaxviz.recipe import Picture, Recipe, status_counts
+from jaxviz.recipe import LayerFacts, Picture, Recipe, status_counts
 from jaxviz.records import to_json
 
 RECORDED_PACKAGES = ("jax", "jaxlib", "flax", "numpy", "pillow")

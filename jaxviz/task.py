@@ -40,6 +40,7 @@ class ObjectiveRequest:
     vectors: Path | None = None
     negative: bool = False
     diversity: float = 0.0
+    given: Objective | None = None  # the objective itself, for whoever has it
 
     def build(self, border: int) -> Objective:
         """The objective; `border` cells of the map are left out. Imports jax.
@@ -49,6 +50,8 @@ class ObjectiveRequest:
         """
         from jaxviz.objectives import Diversity, parse_objective
 
+        if self.given is not None:
+            return self.given
         rows = None if self.vectors is None else read_vectors(self.vectors)
         found = parse_objective(self.name, border=border, vectors=rows)
         if self.negative:

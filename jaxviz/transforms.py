@@ -1,8 +1,8 @@
 """Robust transforms: the image moved a little at random before the network sees it, so that no pixel is relied on.
 
-A transform is a frozen, hashable dataclass of numbers, called with a key and one float32 image (height, width, 3) in
-model space, where 0 is (about) grey: what lies outside an image is 0. Shapes are static, so it can be vmapped with a
-key for each image inside a compiled loop. `apply` runs a chain. What a transform draws has no gradient.
+A transform is a frozen, hashable dataclass of numbers, called with a key and one float32 image (height, width,
+channels) in model space, where 0 is (about) grey: what lies outside an image is 0. Shapes are static, so it can be
+vmapped with a key for each image inside a compiled loop. `apply` runs a chain. What a transform draws has no gradient.
 
 All but `Noise` only say where the pixels of their output lie in their input, and neighbours in a chain are composed
 and resampled once (resampling.py): the image is blurred once, and what leaves the frame on the way is not lost.
@@ -38,7 +38,9 @@ class _Geometric:
         """Where the output lies in an image of `size`."""
         raise NotImplementedError
 
-    def __call__(self, key: Key[Array, ""], image: Float[Array, "height width 3"]) -> Float[Array, "h w 3"]:
+    def __call__(
+        self, key: Key[Array, ""], image: Float[Array, "height width channels"]
+    ) -> Float[Array, "h w channels"]:
         """The image resampled there."""
         return resample(self.placement(key, size_of(image)), image)
 
@@ -144,7 +146,9 @@ class Noise:
         """Size of the output for an input of `size`."""
         return size
 
-    def __call__(self, key: Key[Array, ""], image: Float[Array, "height width 3"]) -> Float[Array, "height width 3"]:
+    def __call__(
+        self, key: Key[Array, ""], image: Float[Array, "height width channels"]
+    ) -> Float[Array, "height width channels"]:
         """The image with noise drawn from the key."""
         return image + self.sd * _normal(key, image.shape) if self.sd else image
 
@@ -188,7 +192,9 @@ class RandomCrops:
         largest = pixels / (shorter * self.smallest - 1)
         return Placement((self.px, self.px), zoom=pixels / (side - 1), shift=(y, x), largest=largest, slack=None)
 
-    def __call__(self, key: Key[Array, ""], image: Float[Array, "height width 3"]) -> Float[Array, "views px px 3"]:
+    def __call__(
+        self, key: Key[Array, ""], image: Float[Array, "height width channels"]
+    ) -> Float[Array, "views px px channels"]:
         """The views, each drawn with the key folded with its number."""
 
         def view(number: Integer[Array, ""]) -> Array:
@@ -202,8 +208,8 @@ BY_NAME: dict[str, type[Transform]] = {kind.name: kind for kind in (Pad, Jitter,
 
 
 def apply(
-    transforms: tuple[Transform, ...], key: Key[Array, ""], image: Float[Array, "height width 3"]
-) -> Float[Array, "views h w 3"]:
+    transforms: tuple[Transform, ...], key: Key[Array, ""], image: Float[Array, "height width channels"]
+) -> Float[Array, "views h w channels"]:
     """A chain on one image: transform i draws with the key folded with i, from the crops on also with the view.
 
     Without crops there is one view. The numbers of views and pixels are those of `output_size`, which also raises.

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
-from benchmarks import machine  # noqa: E402
-from benchmarks.measure import (  # noqa: E402
-    FACTS,
-    memory,
-    summary,
-)
-from benchmarks.measure.settings import CONV2, QUICK, Settings  # noqa: E402
+from msgspec.structs import replace  # noqa: E402
 
-TINY = dataclasses.replace(
-    QUICK,
-    targets=(CONV2._replace(few_steps=1),),
-    size=48,
-    filters=2,
-    drift_batches=(1, 2),
-    lite0_batches=(2,),
-    sweep=(),
-)
+from benchmarks.contestants import ENTRIES  # noqa: E402
+from benchmarks.measure import FACTS, memory, summary  # noqa: E402
+from benchmarks.records import Commit, Entry, Result, plain  # noqa: E402
+from benchmarks.settings import CONTESTANTS, LAYERS, QUICK, Settings  # noqa: E402
+from jaxviz.bench.records import Host  # noqa: E402
+
+TINY = replace(QUICK, targets=QUICK.targets[:1], size=48, filters=2, drift_batches=(1, 2), lite0_batches=(2,), sweep=())
 
 
 # Figures, from made-up numbers
@@ -109,52 +100,99 @@ def batch_raw():
     return {"targets": [{"layer": "a_conv", "image_size": 180, "auto": 4, "runs": sizes}]}
 
 
+def pictures_raw(*rows):
+    made = {"status": "ok", "rank": 1, "robust_rank": 1, "percentile": 100.0, "high_frequency_share": 0.1}
+    filters = [made | row for row in rows or ({},)]
+    entry = {"layer": "a_conv", "preset": "keras", "recipe": {}, "filters": filters}
+    return {"natural_images": {"source": "made up", "sha256": "0", "count": 9}, "entries": [entry]}
+
+
+def race_raw():
+    """What a whole race measures, with plausible numbers; bfloat16 could not take part."""
+    base_s = dict(zip(LAYERS, (17.0, 84.0, 195.0), strict=True))
+    shares = dict(zip(CONTESTANTS, (1.0, 0.7, 0.9, 0.95, 1.9, 0.43), strict=False))
+
+    def entry(name, layer, count):
+        seconds = [base_s[layer] * shares[name] * count / 64 * (1 + 0.01 * i) for i in (0, 2, 1, 4, 3)]
+        scores = [0.1 * (i % 5) + 0.01 for i in range(count)]
+        return {
+            "compile_s": 2.5,
+            "seconds_per_filter": 1.0,
+            "images_per_call": 16,
+            "form": "filter index as tf.constant",
+            "probe": {"python int": {"retrace_s_per_filter": 0.3}},
+            "filters_measured": count,
+            "scores": {"first": scores, "last": scores, "final": scores},
+            "scores_repeat": True,
+            "runs": [
+                {"seconds": s, "own_cpu_s": 1.9 * s, "others_cpu_s": 0.01 * s, "peak_memory_mb": 900.0} for s in seconds
+            ],
+        }
+
+    return {
+        "filters": 64,
+        "steps": 30,
+        "rounds": 5,
+        "cores": 2,
+        "dot_gflops": {"float32": [200.0, 210.0, 220.0], "bfloat16": [400.0]},
+        "contestants": {
+            name: {
+                "available": name in shares,
+                "reason": None if name in shares else "dtype 'bfloat16' is unknown",
+                "label": ENTRIES[name].label,
+                "dtype": ENTRIES[name].dtype,
+                "environment": {},
+            }
+            for name in CONTESTANTS
+        },
+        "layers": {
+            layer: {
+                "macs_per_image": 10**9,
+                "contestants": {name: entry(name, layer, 64 if layer == LAYERS[0] else 16) for name in shares},
+            }
+            for layer in LAYERS
+        },
+    }
+
+
 # A whole result
 
 
-def presets_raw(*, distill=(3.0, 2.0, 3.0)):
-    def runs(*seconds):
-        return [{**QUIET, "batch_size": 8, "seconds": s} for s in seconds]
-
-    return {"targets": [{"layer": "a_conv", "runs": {"keras": runs(2.0, 1.0, 4.0), "distill": runs(*distill)}}]}
-
-
-def writing_raw(*, written=(2.06, 1.03, 4.2)):
-    def runs(*seconds):
-        return [{**QUIET, "seconds": s} for s in seconds]
-
-    return {"layer": "a_conv", "runs": {"alone": runs(2.0, 1.0, 4.0), "written": runs(*written)}}
-
-
 RAW = {
+    "race": race_raw,
     "drift": drift_raw,
     "memory": memory_raw,
     "start": start_raw,
     "lite0": lite0_raw,
     "batch": batch_raw,
-    "presets": presets_raw,
-    "writing": writing_raw,
+    "pictures": pictures_raw,
 }
 
 
-def raw_result():
-    return {
-        "schema": summary.SCHEMA,
-        "started": "2026-11-24T21:00:00+00:00",
-        "finished": "2026-11-24T22:00:00+00:00",
-        "git": {"hash": "0123456789abcdef", "dirty": False},
-        "hardware": {"cpu": "A CPU", "cores": 2, "memory_gb": 23.5, "system": "Linux"},
-        "versions": {**dict.fromkeys(machine.PACKAGES, "1.2.3"), "python": "3.11.0"},
-        "environment": {},
-        "load_average_at_start": 0.1,
-        "forced": False,
-        "settings": Settings().to_json(),
-        "material": {},
-        "facts": {name: {"failed": None, "raw": RAW[name](), "took_s": 60.0} for name in FACTS},
-    }
+def raw_result(**raw):
+    """A result without figures; of the facts that are named with other raw values, those."""
+    return Result(
+        started="2026-11-24T21:00:00+00:00",
+        finished="2026-11-24T22:00:00+00:00",
+        git=Commit("0123456789abcdef", False),
+        hardware=Host(cpu="A <CPU> & more", cores=2, memory_gb=23.5, system="Linux"),
+        versions=dict.fromkeys(("python", "jaxviz", "jax", "jaxlib", "tensorflow", "keras", "torch"), "1.2.3"),
+        environment={},
+        load_average_at_start=0.1,
+        forced=False,
+        settings=plain(Settings()),
+        material={},
+        facts={name: Entry(failed=None, raw=raw.get(name, RAW[name]()), took_s=60.0) for name in FACTS},
+    )
+
+
+def result_of(name, raw):
+    """A whole result, of one fact."""
+    result = raw_result(**{name: raw})
+    return summary.summarise(replace(result, facts={name: result.facts[name]}))
 
 
 def failed_result():
-    raw = raw_result()
-    raw["facts"]["drift"] |= {"failed": "renderer ended with exit code 1:\na traceback", "raw": None}
-    return summary.summarise(raw)
+    failed = Entry(failed="worker ended with exit code 1:\na traceback")
+    result = raw_result()
+    return summary.summarise(replace(result, facts=result.facts | {"drift": failed}))

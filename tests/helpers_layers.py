@@ -9,8 +9,8 @@ import numpy as np
 from helpers_storage import RECIPE
 from msgspec.structs import replace
 
-from jaxviz.layer_record import Judged, LayerFacts
-from jaxviz.recipe import Picture, Recipe
+from jaxviz.judged_values import Judged
+from jaxviz.recipe import LayerFacts, Picture, Recipe
 from jaxviz.storage import LayerFolder
 
 LITE0 = "efficientnet_lite0"

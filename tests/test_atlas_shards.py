@@ -15,7 +15,8 @@ from jaxviz import RenderConfig
 from jaxviz.atlas import run_tasks
 from jaxviz.errors import OutputFolderError
 from jaxviz.events import Event, Written
-from jaxviz.locks import FolderLock, Shard
+from jaxviz.locks import FolderLock
+from jaxviz.shard import Shard
 from jaxviz.task import LayerTask, RenderRequest
 
 SHARED = ("--batch-size", "2", "--steps", "3")

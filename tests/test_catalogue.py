@@ -17,8 +17,8 @@ from PIL import Image
 
 from jaxviz.catalogue import LayerPictures, read_catalogue
 from jaxviz.errors import OutputFolderError, StorageError
-from jaxviz.layer_record import LayerFacts
 from jaxviz.provenance import SCHEMA, picture_bytes
+from jaxviz.recipe import LayerFacts
 from jaxviz.records import to_json
 from jaxviz.storage import LayerFolder
 

@@ -13,18 +13,17 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 from helpers_facts import TINY  # noqa: E402
 
 from benchmarks import facts  # noqa: E402
-from benchmarks.measure import presets, summary  # noqa: E402
-from benchmarks.measure.settings import QUICK  # noqa: E402
+from benchmarks.measure import summary  # noqa: E402
 
 pytestmark = pytest.mark.long
 
 
 def measured(name):
     result = facts.run([name], TINY)
-    entry = result["facts"][name]
-    assert entry["failed"] is None
+    entry = result.facts[name]
+    assert entry.failed is None
     assert [doubt for doubt in summary.problems(result) if "others used" not in doubt] == []
-    return entry["raw"], entry["figures"]
+    return entry.raw, entry.figures
 
 
 def test_drift_compares_dtype_and_batch_size_with_one_reference():
@@ -51,11 +50,17 @@ def test_batch_measures_the_automatic_choice_among_the_others():
     assert figures["`conv2_block1_1_conv`, 64 px"]["over_best"] == 1.0
 
 
-def test_presets_do_the_same_steps():
-    raw, _ = measured("presets")
-    (target,) = raw["targets"]
-    assert {run["steps"] for runs in target["runs"].values() for run in runs} == {QUICK.steps}
-    assert set(target["runs"]) == set(presets.PRESETS)
+def test_pictures_of_both_presets_are_judged():
+    raw, figures = measured("pictures")
+    assert [entry["preset"] for entry in raw["entries"]] == ["keras", "distill"]
+    assert all(row["percentile"] is not None for entry in raw["entries"] for row in entry["filters"])
+    assert list(figures) == ["`block2_1_expand_conv` | keras", "`block2_1_expand_conv` | distill"]
+
+
+def test_start_finds_the_first_picture_sooner_than_the_end():
+    raw, figures = measured("start")
+    assert list(figures) == ["empty cache", "warm cache"]
+    assert all(0 < run["first_batch_s"] < run["seconds"] for runs in raw["runs"].values() for run in runs)
 
 
 def test_lite0_contestants_do_the_same_work():
@@ -64,11 +69,3 @@ def test_lite0_contestants_do_the_same_work():
     assert max(case["first_off"] for case in figures.values()) <= 1e-4
     for entry in raw["contestants"].values():
         assert all(a < b for a, b in zip(entry["scores"]["first"], entry["scores"]["final"], strict=True))
-
-
-def test_writing_writes_and_drops_the_same_work():
-    raw, figures = measured("writing")
-    assert set(raw["runs"]) == {"alone", "written"}
-    assert len({(run["filters"], run["steps"]) for runs in raw["runs"].values() for run in runs}) == 1
-    (case,) = figures.values()
-    assert case["alone"] > 0

@@ -16,8 +16,9 @@ from helpers_cli import environment
 
 from jaxviz.errors import FolderInUseError, StorageError
 from jaxviz.files import remove_left_overs, write_atomically
-from jaxviz.locks import FolderLock, Shard, lock_files, locked
+from jaxviz.locks import FolderLock, lock_files, locked
 from jaxviz.options import for_command_line
+from jaxviz.shard import Shard
 
 pytestmark = pytest.mark.quick
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,71 +11,44 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed
 
-from benchmarks import gallery, pictures, report  # noqa: E402
+from helpers_facts import pictures_raw  # noqa: E402
 
-FILES = sorted(pictures.RESULTS.glob("*.json"))
+from benchmarks import gallery  # noqa: E402
+from benchmarks.measure import pictures  # noqa: E402
+from jaxviz.measures import high_frequency_share  # noqa: E402
+
+COMMON_PX = 128  # of `renderer.COMMON_PX`, which needs jax
 
 
 def waves(cycles_per_px: float) -> np.ndarray:
     """Stripes of one frequency, at the size that pictures are brought to."""
-    phase = 2 * np.pi * cycles_per_px * np.arange(pictures.COMMON_PX)
+    phase = 2 * np.pi * cycles_per_px * np.arange(COMMON_PX)
     row = np.round(127.5 + 100 * np.sin(phase)).astype(np.uint8)
-    return np.tile(row[None, :, None], (pictures.COMMON_PX, 1, 3))
+    return np.tile(row[None, :, None], (COMMON_PX, 1, 3))
 
 
 @pytest.mark.parametrize(("cycles_per_px", "share"), [(0.1, 0.0), (0.2, 0.0), (0.3, 1.0), (0.45, 1.0)])
 def test_high_frequency_share_of_stripes(cycles_per_px, share):
-    assert pictures.high_frequency_share(waves(cycles_per_px)) == pytest.approx(share, abs=0.01)
+    assert high_frequency_share(waves(cycles_per_px)) == pytest.approx(share, abs=0.01)
 
 
 def test_high_frequency_share_of_a_flat_picture_is_none():
-    assert pictures.high_frequency_share(np.full((40, 40, 3), 99, np.uint8)) == 0
-
-
-def row(**values):
-    filter_values = {"status": "ok", "rank": 1, "robust_rank": 1, "percentile": 100.0, "high_frequency_share": 0.1}
-    return filter_values | values
+    assert high_frequency_share(np.full((40, 40, 3), 99, np.uint8)) == 0
 
 
 def test_dead_filters_count_in_every_share():
-    dead = row(status="dead", rank=None, robust_rank=None, percentile=None, high_frequency_share=0.9)
-    entry = {"filters": [row(), row(rank=5, robust_rank=2), row(rank=6), dead]}
-    figures = pictures.summarise({"entries": [entry]})["entries"][0]["figures"]
+    dead = {"status": "dead", "rank": None, "robust_rank": None, "percentile": None, "high_frequency_share": 0.9}
+    raw = pictures_raw({}, {"rank": 5, "robust_rank": 2}, {"rank": 6}, dead)
+    figures = pictures.figures(raw)["`a_conv` | keras"]
     assert (figures["ok"], figures["dead"]) == (0.75, 0.25)
     assert (figures["rank_1"], figures["rank_5"], figures["robust_rank_5"]) == (0.25, 0.5, 0.75)
     assert figures["median_percentile"] == 100
     assert figures["median_high_frequency_share"] == 0.1
 
 
-def test_there_is_a_result():
-    assert FILES
-
-
-@pytest.mark.parametrize("file", FILES, ids=[file.name for file in FILES])
-def test_figures_are_those_of_the_filters(file):
-    result = json.loads(file.read_text())
-    assert pictures.summarise(result) == result
-    assert {entry["layer"] for entry in result["entries"]} == set(pictures.LAYERS)
-
-
-def test_readme_holds_the_newest_pictures():
-    path = report.newest(pictures.RESULTS)
-    assert path is not None
-    assert pictures.block(json.loads(path.read_text()), path.name) in report.FACTS_README.read_text()
-
-
-def test_small_run_judges_real_pictures(tmp_path, monkeypatch):
-    import jaxviz
-
-    def quick(preset):
-        return jaxviz.RenderConfig(image_size=48, crop=0, steps=2, preset=preset)
-
-    monkeypatch.setattr(jaxviz.RenderConfig, "from_preset", staticmethod(quick))
-    assert pictures.main(["--filters", "2", "--layers", "block2_1_expand_conv", "--out", str(tmp_path)]) == 0
-    (file,) = tmp_path.iterdir()
-    result = json.loads(file.read_text())
-    assert [entry["preset"] for entry in result["entries"]] == ["keras", "distill"]
-    assert all(row["percentile"] is not None for entry in result["entries"] for row in entry["filters"])
+def test_layer_without_an_ok_filter_has_no_high_frequency_share():
+    (figures,) = pictures.figures(pictures_raw({"status": "dead"})).values()
+    assert figures["median_high_frequency_share"] is None
 
 
 def test_readme_shows_the_gallery():

@@ -62,56 +62,51 @@ class Contestant(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the table below."""
+    """A row of the table below: its name in tables and, shorter, in the chart, and how it is made."""
 
+    label: str
+    name: str
     home: str  # module.Class
     needs: tuple[str, ...]  # packages
-    description: str
     dtype: str = "float32"
     environment: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-_KERAS_ON_TENSORFLOW = {"KERAS_BACKEND": "tensorflow"}
+_TENSORFLOW = ("keras", "tensorflow")
+_ON_TENSORFLOW = {"KERAS_BACKEND": "tensorflow"}
 ENTRIES = {
     "keras": Entry(
-        "keras_published.KerasPublished",
-        ("keras", "tensorflow"),
-        "Keras on TensorFlow as in the published example: tf.function, one filter at a time",
-        environment=_KERAS_ON_TENSORFLOW,
+        "Keras on TensorFlow, as its example is published",
+        "Keras, as published",
+        "on_tensorflow.KerasPublished",
+        _TENSORFLOW,
+        environment=_ON_TENSORFLOW,
     ),
     "tensorflow_batched": Entry(
-        "tensorflow_batched.TensorFlowBatched",
-        ("keras", "tensorflow"),
-        "TensorFlow, 16 images per tf.function call, one-hot target",
-        environment=_KERAS_ON_TENSORFLOW,
+        "TensorFlow, 16 images a call",
+        "TensorFlow, batched",
+        "on_tensorflow.TensorFlowBatched",
+        _TENSORFLOW,
+        environment=_ON_TENSORFLOW,
     ),
     "keras_jax": Entry(
-        "keras_jax.KerasJax",
-        ("keras", "jax"),
-        "Keras on the JAX backend, jitted step over stateless_call; 16 images a call or one, whichever is faster",
-        environment={"KERAS_BACKEND": "jax"},
+        "Keras on JAX", "Keras on JAX", "keras_jax.KerasJax", ("keras", "jax"), environment={"KERAS_BACKEND": "jax"}
     ),
-    "pytorch": Entry(
-        "pytorch.PyTorch",
-        ("torch",),
-        "PyTorch eager, channels_last, weights frozen, 16 images a call",
-    ),
+    "pytorch": Entry("PyTorch, channels_last, 16 images a call", "PyTorch", "pytorch.PyTorch", ("torch",)),
     "plain_jax": Entry(
-        "plain_jax.PlainJax",
-        ("jax",),
-        "JAX as one would write it: jit(vmap(scan(step))) over lax.conv_general_dilated, 16 images a call",
+        "JAX, `jit(vmap(scan))` over `lax` convolutions", "plain JAX", "plain_jax.PlainJax", ("jax",)
     ),
-    "jaxviz_float32": Entry("jaxviz_api.Jaxviz", ("jaxviz",), "jaxviz, render_layer"),
+    "jaxviz_float32": Entry("**jaxviz**, float32", "jaxviz float32", "jaxviz_api.Jaxviz", ("jaxviz",)),
     "jaxviz_bfloat16": Entry(
+        "**jaxviz**, bfloat16",
+        "jaxviz bfloat16",
         "jaxviz_api.Jaxviz",
         ("jaxviz",),
-        "jaxviz, render_layer, dtype bfloat16",
         dtype="bfloat16",
         arguments={"dtype": "bfloat16"},
     ),
-    "dot": Entry("dot.Dot", ("jax",), "the machine's matrix product, no contestant: what speed is compared with"),
-}
+}  # fmt: skip
 
 
 def build(name: str, task: Task, **arguments: Any) -> Any:

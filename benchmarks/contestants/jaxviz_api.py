@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 import jaxviz
+from benchmarks.clock import CompileClock
 from benchmarks.contestants import Climb, Prepared, UnavailableError
-from benchmarks.contestants.compile_clock import CompileClock
 from benchmarks.settings import INITIAL_RANGE, Task
 from jaxviz.errors import ConfigError
 from jaxviz.plan import plan_render

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.clock import CompileClock
 from benchmarks.contestants import Prepared
-from benchmarks.contestants.compile_clock import CompileClock
 from benchmarks.contestants.keras_network import keras_extractor, keras_network
 from benchmarks.contestants.stepping import Stepping, one_hot
 from benchmarks.settings import NORM_EPSILON, Task

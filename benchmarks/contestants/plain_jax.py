@@ -1,7 +1,7 @@
 """The JAX that one would write without knowing XLA's CPU backend.
 
-`jit(vmap(scan(step)))` over the network's Flax module, every gradient autodiff's. The module's own operations are run
-as they are, up to the layer; jaxviz's rules, its loop and its objective are not used, so that it is a baseline and a
+`jit(vmap(scan(step)))` of the Flax module as it is, up to the layer: every convolution a `lax.conv_general_dilated`,
+every gradient autodiff's. It shares no rule, no loop and no objective with jaxviz, so that it is a baseline and a
 cross-check. The filter is selected by a one-hot product: an index would add a scatter.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,15 +19,13 @@ import numpy as np
 import safetensors.numpy
 from jax import lax
 
+from benchmarks.clock import CompileClock
 from benchmarks.contestants import Climb, Prepared
-from benchmarks.contestants.compile_clock import CompileClock
 from benchmarks.contestants.stepping import batches
 from benchmarks.settings import NORM_EPSILON, Task
-from jaxviz import Model
-from jaxviz.models import family_of
-from jaxviz.models.family_forward import FamilyForward
+from jaxviz.models import architecture
 from jaxviz.network.head import Route
-from jaxviz.network.rules import Settings
+from jaxviz.network.program import Prepared as Arrays
 
 
 class PlainJax:
@@ -36,24 +35,25 @@ class PlainJax:
         """`dtype` is that of weights and activations; images, gradients and scores are float32."""
         self.task = task
         self.images_per_call = task.batch
-        weights: dict[str, dict[str, jax.Array]] = {}
+        arrays: dict[str, dict[str, jax.Array]] = {}
         for name, array in safetensors.numpy.load_file(task.weights).items():
-            layer, parameter = name.split("/")
-            weights.setdefault(layer, {})[parameter] = jnp.asarray(array, dtype)
-        family, module = family_of(task.model)
-        forward = FamilyForward(family, head=False)
-        self._model = Model.from_callable(
-            lambda weights, images: forward(weights, images.astype(dtype)), weights, module.preprocess
+            layer, _, parameter = name.partition("/")
+            arrays.setdefault(layer, {})[parameter] = jnp.asarray(array, dtype)
+        known = architecture(task.model)
+        self._model = replace(
+            known.with_weights(arrays),
+            forward=lambda weights, images: known.forward(weights, images.astype(dtype)),
+            _graphs={},
+            _routes={},
         )
-        self._weights: Any = None
         self._clock = CompileClock()
         self._climb: Callable[..., Any] | None = None
         self._score: Callable[..., Any] | None = None
 
     def prepare(self, layer: str) -> Prepared:
         """Compile, and run one batch to the end."""
-        route = self._model.route(layer, (self.task.size, self.task.size), Settings(rules=False))
-        self._weights = self._model.prepare(route)
+        route = self._model.route(layer, (self.task.size, self.task.size))
+        self._weights = jax.jit(self._model.prepare, static_argnums=0)(route, self._model.weights)
         score = partial(_score, route)
         self._climb = jax.jit(jax.vmap(partial(_climb, score, self.task), in_axes=(None, 0, 0)))
         self._score = jax.jit(jax.vmap(score, in_axes=(None, 0, 0)))
@@ -92,6 +92,6 @@ def _climb(score: Callable[..., Any], task: Task, weights: Any, filter_index: An
     return lax.scan(step, start, length=task.steps)
 
 
-def _score(route: Route, weights: Any, filter_index: Any, image: jax.Array) -> jax.Array:
+def _score(route: Route, weights: Arrays, filter_index: Any, image: jax.Array) -> jax.Array:
     means = route.activation(weights, image).mean(axis=(0, 1))  # (channels,)
     return jnp.sum(means * jax.nn.one_hot(filter_index, means.shape[0]))

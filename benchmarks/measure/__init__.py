@@ -6,17 +6,15 @@ figures and verdicts of raw measurements. The results are in `benchmarks/facts/`
 
 from __future__ import annotations
 
-from benchmarks.measure import batch, drift, lite0, memory, presets, start, writing
+from benchmarks.measure import batch, drift, lite0, memory, pictures, race, start
 from benchmarks.measure.fact import Fact
 
 FACTS: dict[str, Fact] = {
+    "race": race.FACT,
     "drift": drift.FACT,
     "memory": memory.FACT,
     "start": start.FACT,
     "lite0": lite0.FACT,
     "batch": batch.FACT,
-    "presets": presets.FACT,
-    "writing": writing.FACT,
+    "pictures": pictures.FACT,
 }
-# What is measured unless names are given.
-USUAL = tuple(name for name in FACTS if name not in ("presets", "writing"))

@@ -6,14 +6,19 @@ ratio: a machine whose speed drifts by more than the N differ says nothing throu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import median
+from benchmarks.numbers import median
+from benchmarks.settings import crop_of
+from jaxviz.bench.figures import in_turns
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
-    from benchmarks.measure.settings import Target
+    from benchmarks.settings import Target
+
+KEPT = ("filters", "steps", "seconds", "compile_s", "own_cpu_s", "others_cpu_s")
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -26,23 +31,28 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 def _measure(bench: Bench, target: Target, size: int) -> dict[str, Any]:
     settings = bench.settings
-    runs: dict[str, list[dict[str, Any]]] = {}
-    with bench.renderer("batch") as renderer:
+    with bench.worker("batch") as worker:
 
         def rendered(filters: int, batch_size: int | str) -> dict[str, Any]:
-            numbers = {"steps": target.few_steps, "image_size": size, "crop": settings.crop_of(size)}
-            return renderer.render(target, filters, batch_size=batch_size, **numbers)
+            return bench.render(
+                worker,
+                target,
+                filters,
+                steps=target.few_steps,
+                batch_size=batch_size,
+                image_size=size,
+                crop=crop_of(size),
+            )
+
+        def full_calls(batch_size: int) -> dict[str, Any]:
+            answer = rendered(max(1, settings.batch_filters // batch_size) * batch_size, batch_size)
+            return {name: answer[name] for name in KEPT}
 
         chosen = rendered(1, "auto")["batch_size"]
         sweep = sorted({*settings.sweep, chosen})
         for batch_size in sweep:
             rendered(batch_size, batch_size)
-        for _ in range(settings.rounds):
-            for batch_size in sweep:
-                filters = max(1, settings.batch_filters // batch_size) * batch_size  # full calls only
-                answer = rendered(filters, batch_size)
-                kept = ("filters", "steps", "seconds", "compile_s", "own_cpu_s", "others_cpu_s")
-                runs.setdefault(str(batch_size), []).append({name: answer[name] for name in kept})
+        runs = in_turns(settings.rounds, {str(batch_size): partial(full_calls, batch_size) for batch_size in sweep})
     return {"layer": target.layer, "image_size": size, "auto": chosen, "runs": runs}
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import differences, grey_levels, median, relative, six_digits
+from benchmarks.numbers import differences, grey_levels, median, relative
+from jaxviz.bench.figures import rounded
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
@@ -31,8 +32,9 @@ def measure(bench: Bench) -> dict[str, Any]:
         reference: np.ndarray | None = None
         for way, config in ways.items():
             folder = bench.new_folder("drift")
-            with bench.renderer("drift") as renderer:
-                answer = renderer.render(
+            with bench.worker("drift") as worker:
+                answer = bench.render(
+                    worker,
                     target,
                     bench.settings.filters,
                     steps=bench.settings.steps,
@@ -52,13 +54,13 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     for target in raw["targets"]:
         (name, reference), *others = target["runs"].items()
         mean = statistics.fmean(reference["final_scores"])
-        cases[f"`{target['layer']}`, {name}"] = {"mean_score": six_digits(mean)}
+        cases[f"`{target['layer']}`, {name}"] = {"mean_score": rounded(mean)}
         for way, run in others:
             ours = statistics.fmean(run["final_scores"])
             filters, grey = differences(run["final_scores"], reference["final_scores"]), run["grey"]
             off = relative(ours, mean)
             case = {
-                "mean_score": six_digits(ours),
+                "mean_score": rounded(ours),
                 "off": off,
                 "filter_median": median(filters),
                 "filter_worst": max(filters),

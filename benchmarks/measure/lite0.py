@@ -7,69 +7,37 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.measure.contest import Way, contest
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import differences, median, six_digits
-from benchmarks.settings import Settings as RaceSettings
-from benchmarks.settings import Task
-from benchmarks.workers import Worker
+from benchmarks.numbers import differences, median
+from benchmarks.processes import WorkerError
+from jaxviz.bench.figures import rounded
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
 
 PLAIN = "plain JAX"
-JAXVIZ = {"jaxviz": "jaxviz_float32"}
-STEP_0_TOLERANCE = 1e-4  # results.STEP_0_TOLERANCE["float32"]
+STEP_0_TOLERANCE = 1e-4  # the race's, in float32
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Everybody is built and warmed up once; then interleaved rounds, all but one asleep."""
+    """The race's contest.
+
+    Raises:
+        WorkerError: somebody could not take part.
+    """
     settings = bench.settings
-    ways = {name: (contestant, settings.lite0_batches[0]) for name, contestant in JAXVIZ.items()}
-    ways |= {f"{PLAIN}, {batch} images a call": ("plain_jax", batch) for batch in settings.lite0_batches}
-    workers: dict[str, Worker] = {}
-    try:
-        for name, (contestant, batch) in ways.items():
-            workers[name] = _worker(bench, contestant, batch)
-            workers[name].wait_until_ready()
-        return {
-            "layer": settings.lite0.layer,
-            "filters": settings.filters,
-            "contestants": _rounds(settings.lite0.layer, workers, settings),
-        }
-    finally:
-        for worker in workers.values():
-            worker.close()
-
-
-def _worker(bench: Bench, contestant: str, batch: int) -> Worker:
-    settings, folder = bench.settings, bench.new_folder(f"lite0-{contestant}")
-    material, task = bench.material(settings.lite0.model), folder / "task.json"
-    Task(
-        weights=str(material / "weights.safetensors"),
-        starts=str(material / "starts.npy"),
-        size=settings.size,
-        steps=settings.steps,
-        step_size=RaceSettings().step_size,
-        batch=min(batch, settings.filters),
-        model=settings.lite0.model,
-    ).write(task)
-    return Worker(contestant, task, folder=folder, extra_environment={})
-
-
-def _rounds(layer: str, workers: dict[str, Worker], settings: Any) -> dict[str, dict[str, Any]]:
-    limits = RaceSettings(filters=settings.filters, slow_after_s=settings.slow_after_s)
-    found: dict[str, dict[str, Any]] = {}
-    for name, worker in workers.items():
-        prepared = worker.ask("prepare", layer=layer)
-        count = limits.filters_measured(prepared["seconds_per_filter"], prepared["images_per_call"])
-        found[name] = {**prepared, "plain": name.startswith(PLAIN), "filters_measured": count, "runs": []}
-    for _ in range(settings.rounds):
-        for name, worker in workers.items():
-            answer = worker.ask("measure", filters=list(range(found[name]["filters_measured"])))
-            scores = {kind: answer.pop(f"{kind}_scores") for kind in ("first", "last", "final")}
-            found[name].setdefault("scores", scores)
-            found[name]["runs"].append(answer)
-    return found
+    ways = {"jaxviz": Way("jaxviz_float32", settings.lite0_batches[0])}
+    ways |= {f"{PLAIN}, {batch} images a call": Way("plain_jax", batch) for batch in settings.lite0_batches}
+    with contest(bench, settings.lite0.model, ways) as running:
+        entries = running.at(settings.lite0.layer)
+    for name, reason in running.absent.items():
+        raise WorkerError(f"{name} {reason}")
+    return {
+        "layer": settings.lite0.layer,
+        "filters": settings.filters,
+        "contestants": {name: {**entry, "plain": name.startswith(PLAIN)} for name, entry in entries.items()},
+    }
 
 
 def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -83,15 +51,15 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
     cases: dict[str, dict[str, Any]] = {}
     for name, entry in entries.items():
         case = {
-            "seconds": six_digits(seconds[name]),
+            "seconds": rounded(seconds[name]),
             "filters_measured": entry["filters_measured"],
-            "compile_s": six_digits(entry["compile_s"]),
+            "compile_s": rounded(entry["compile_s"]),
         }
         count = min(entry["filters_measured"], entries[best]["filters_measured"])
         ours, reference = (e["scores"]["first"][:count] for e in (entry, entries[best]))
         case["first_off"] = max(differences(ours, reference))
         if not entry["plain"]:
-            case["times_as_fast"] = six_digits(seconds[best] / seconds[name])
+            case["times_as_fast"] = rounded(seconds[best] / seconds[name])
         cases[name] = case
     return cases
 

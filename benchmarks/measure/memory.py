@@ -7,10 +7,12 @@ their number. One run with all steps checks that. Of several rounds the largest 
 from __future__ import annotations
 
 import statistics
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import relative, six_digits
+from benchmarks.numbers import relative
+from jaxviz.bench.figures import in_turns, rounded
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
@@ -22,11 +24,12 @@ WAYS = ("iter_render", "jaxviz render")
 def measure(bench: Bench) -> dict[str, Any]:
     """Everything in fresh processes with empty caches, so that all compile: the stream, the command, more steps."""
     settings = bench.settings
-    runs = []
-    for _ in range(settings.memory_rounds):
-        for way in WAYS:
-            for count in settings.memory_counts:
-                runs.append(_run(bench, way, count, settings.memory_steps))
+    usual = {
+        (way, count): partial(_run, bench, way, count, settings.memory_steps)
+        for way in WAYS
+        for count in settings.memory_counts
+    }
+    runs = [run for found in in_turns(settings.memory_rounds, usual).values() for run in found]
     runs.append(_run(bench, WAYS[0], settings.memory_counts[0], settings.steps))
     return {"layer": settings.memory.layer, "usual_steps": settings.memory_steps, "runs": runs}
 
@@ -34,8 +37,8 @@ def measure(bench: Bench) -> dict[str, Any]:
 def _run(bench: Bench, way: str, filters: int, steps: int) -> dict[str, Any]:
     target = bench.settings.memory
     if way == WAYS[0]:
-        with bench.renderer("memory") as renderer:
-            answer = renderer.render(target, filters, steps=steps)
+        with bench.worker("memory") as worker:
+            answer = bench.render(worker, target, filters, steps=steps)
         kept = {name: value for name, value in answer.items() if not name.endswith("_scores")}
         return {"way": way, **kept}
     cache, out = bench.new_folder("cache"), bench.new_folder("out")
@@ -60,10 +63,10 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
         case = {
             "filters": filters,
             "steps": steps,
-            "peak_gb": six_digits(peak_mb * MIB / 1e9),
+            "peak_gb": rounded(peak_mb * MIB / 1e9),
             "peak_rise": relative(peak_mb, base.setdefault(way, peak_mb)),
-            "loop_s": six_digits(loop_s),
-            "s_per_filter": six_digits(loop_s / filters),
+            "loop_s": rounded(loop_s),
+            "s_per_filter": rounded(loop_s / filters),
         }
         name = f"`{way}`, {filters} filters"
         if (way, filters, steps) in usual:

@@ -1,150 +1,99 @@
-"""The child of most facts: jaxviz through its public API, answering commands as JSON lines.
-
-`python -m benchmarks.measure.renderer NAME`; stdout is the protocol, and whatever a library prints goes to stderr. The
-first line is `{"ready": true}`; then one answer a command:
-
-    {"command": "render", "model", "weights", "layer", "filters", "config", "pictures"}
-
-renders the first so many filters as a stream (`iter_render`) and drops the pictures, or saves them after the clock has
-stopped.
-
-    {"command": "write", "model", "weights", "layer", "filters", "config", "out"}
-
-renders them into the folder `out` as `jaxviz atlas` does; null drops them.
-
-A failure ends the process with a traceback on stderr, which the parent quotes.
-"""
+"""What a worker is asked that is no contestant: to render through the public API, as a script would, and to judge."""
 
 from __future__ import annotations
 
 import gc
-import json
-import math
-import os
-import sys
-import time
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs, to_builtins
 
 import jaxviz
-from benchmarks import machine
-from benchmarks.contestants.compile_clock import CompileClock
-from jaxviz.atlas import run_tasks
-from jaxviz.plan import plan_render
-from jaxviz.render import iter_pictures
-from jaxviz.task import LayerTask, RenderRequest
+from benchmarks.clock import Clock, CompileClock
+from benchmarks.numbers import finite_floats
+from jaxviz.bench import dot, machine
+from jaxviz.judged import entries as entries_of
+from jaxviz.measures import high_frequency_share
 
-
-def main() -> None:
-    """Serve until stdin ends."""
-    replies = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-
-    def reply(values: dict[str, Any]) -> None:
-        replies.write(json.dumps(values) + "\n")
-
-    clock = CompileClock()
-    reply({"ready": True})
-    for line in sys.stdin:
-        asked: dict[str, Any] = json.loads(line)
-        command = asked.pop("command")
-        if command not in COMMANDS:
-            raise ValueError(f"unknown command {command}")
-        reply(COMMANDS[command](clock, **asked))
+DOT_SIDE = 2048  # fixed, so that rates compare between races
+COMMON_PX = 128  # the pictures of all presets are brought to this side before their spectra are compared
 
 
 def render(
-    clock: CompileClock,
-    *,
-    model: str,
-    weights: str,
-    layer: str,
-    filters: int,
-    config: dict[str, Any],
-    pictures: str | None,
+    *, model: str, weights: str, layer: str, filters: int, config: dict[str, Any], pictures: str | None
 ) -> dict[str, Any]:
-    """Times, scores before the first step and of the final images, and the process's peak memory since it began."""
-    network, recipe = _model(model, weights), jaxviz.RenderConfig.from_preset(**({"preset": "keras"} | config))
+    """Times, scores before the first step and of the final images, and the process's peak memory since it began.
+
+    The first so many filters as a stream (`iter_render`); pictures are dropped, or saved after the clock has stopped.
+    """
+    network, recipe = _model(model, weights), jaxviz.RenderConfig.keras(**config)
     gc.collect()
-    clock.reset()
-    busy, own, started = machine.busy_cpu_s(), time.process_time(), time.perf_counter()
+    compiling = _compile_clock()
+    compiling.reset()
+    clock = Clock()
     first, final, kept, batch_size = [], [], [], 0
-    for picture in jaxviz.iter_render(network, layer, range(filters), recipe):
-        first.append(_number(picture.history[0]))
-        final.append(_number(picture.score))
-        batch_size = picture.recipe.batch_size
+    for item in jaxviz.iter_render(network, layer, range(filters), recipe):
+        first.append(item.history[0])
+        final.append(item.score)
+        batch_size = item.recipe.batch_size
         if pictures is not None:
-            kept.append(picture.picture)
-    seconds, own_s, busy_after = time.perf_counter() - started, time.process_time() - own, machine.busy_cpu_s()
+            kept.append(item.picture)
+    times = clock.read()
     if pictures is not None:
         np.save(pictures, np.stack(kept))
     return {
         "filters": filters,
         "steps": recipe.steps,
         "batch_size": batch_size,
-        "seconds": seconds,
-        "compile_s": clock.seconds(),
-        "own_cpu_s": own_s,
-        "others_cpu_s": None if busy is None or busy_after is None else busy_after - busy - own_s,
-        "peak_memory_mb": machine.peak_memory_mb(),
-        "first_scores": first,
-        "final_scores": final,
+        "compile_s": compiling.seconds(),
+        **times,
+        "peak_memory_mb": machine.peak_resident_mb(),
+        "first_scores": finite_floats(first),
+        "final_scores": finite_floats(final),
     }
 
 
-def write(
-    clock: CompileClock,  # noqa: ARG001
-    *,
-    model: str,
-    weights: str,
-    layer: str,
-    filters: int,
-    config: dict[str, Any],
-    out: str | None,
-) -> dict[str, Any]:
-    """Seconds from the layer's start, planned and with its folder open, to its end; both ways by the same functions."""
-    recipe = jaxviz.RenderConfig.keras(**config)
-    gc.collect()
-    busy, own = machine.busy_cpu_s(), time.process_time()
-    if out is None:
-        plan = plan_render(_model(model, weights), layer, range(filters), recipe)
-        started = time.perf_counter()
-        for _ in iter_pictures(plan):
-            pass
-        ended = time.perf_counter()
-    else:
-        times: dict[str, float] = {}
-        request = RenderRequest(model, recipe, out=Path(out), weights=Path(weights))
-        task = LayerTask(request, layer, tuple(range(filters)))
-        run_tasks([task], lambda event: times.update({event.name: time.perf_counter()}))
-        started, ended = times["layer"], times["done"]
-    own_s, busy_after = time.process_time() - own, machine.busy_cpu_s()
-    return {
-        "filters": filters,
-        "steps": recipe.steps,
-        "seconds": ended - started,
-        "own_cpu_s": own_s,
-        "others_cpu_s": None if busy is None or busy_after is None else busy_after - busy - own_s,
+def judge(*, model: str, layer: str, preset: str, filters: int, config: dict[str, Any]) -> dict[str, Any]:
+    """Pictures of a preset with a model's own weights: the recipe, the natural images, and a row for each filter.
+
+    `robust_rank` is the rank with no filter's spread taken as smaller than the layer's median: filters that hardly
+    answer to natural images win no ranks by that. A filter without a percentile or a rank has not reached any.
+    """
+    recipe = jaxviz.RenderConfig.from_preset(preset, **config)
+    result = jaxviz.render_layer(_model(model, None), layer, range(filters), recipe)
+    judgement = result.judge()
+    assert judgement.robust_rank is not None
+    rows = [
+        {
+            "filter_index": item.filter_index,
+            "status": item.status,
+            "attempt": item.attempt,
+            "score": round(float(item.score), 6) if np.isfinite(item.score) else None,
+            **structs.asdict(judged),
+            "robust_rank": int(robust) or None,
+            "high_frequency_share": round(high_frequency_share(item.picture, side_px=COMMON_PX), 5),
+        }
+        for item, judged, robust in zip(result.items, entries_of(judgement), judgement.robust_rank, strict=True)
+    ]
+    natural = {
+        "source": judgement.natural_source,
+        "sha256": judgement.natural_sha256,
+        "count": judgement.natural_count,
     }
+    return {"recipe": to_builtins(result.recipe), "natural_images": natural, "filters": rows}
 
 
-COMMANDS = {"render": render, "write": write}
+def rates() -> dict[str, list[float]]:
+    """GFLOP/s of matrix products: what everybody's FLOP/s are a fraction of."""
+    return dot.interleaved_rates({"float32": DOT_SIDE, "bfloat16": DOT_SIDE})
 
 
 @lru_cache
-def _model(name: str, weights: str) -> Any:
-    return jaxviz.load_model(name, weights=weights)
+def _model(name: str, weights: str | None) -> Any:
+    return jaxviz.load_model(name, weights=weights, download=False)
 
 
-def _number(score: Any) -> float:
-    """float32 as the shortest text that gives it back."""
-    if not math.isfinite(score):
-        raise ValueError(f"a score that is not finite: {score}")
-    return float(str(np.float32(score)))
-
-
-if __name__ == "__main__":
-    main()
+@lru_cache
+def _compile_clock() -> CompileClock:
+    return CompileClock()

@@ -6,30 +6,36 @@ to watch the folder. The system's file cache is warm in both cases: only jaxviz'
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.measure.fact import Claim, Column, Fact
-from benchmarks.measure.numbers import median, six_digits
+from benchmarks.numbers import median
+from jaxviz.bench.figures import in_turns, rounded
 
 if TYPE_CHECKING:
     from benchmarks.measure.bench import Bench
 
-CACHES = ("empty", "warm")
+CACHES = EMPTY, WARM = "empty", "warm"
 
 
 def measure(bench: Bench) -> dict[str, Any]:
     """Cold, warm, cold, warm ...: each cold run has a new cache folder, which the warm one after it takes over."""
     settings = bench.settings
     bench.material(settings.start.model)
-    runs: dict[str, list[dict[str, Any]]] = {cache: [] for cache in CACHES}
-    for _ in range(settings.rounds):
-        folder = bench.new_folder("cache")
-        for cache in CACHES:
-            out = bench.new_folder("out")
-            answer = bench.command_line(settings.start, settings.filters, steps=settings.steps, cache=folder, out=out)
-            summary, began = answer.pop("summary"), answer.pop("began")
-            first_s = min(file.stat().st_mtime for file in out.rglob("[0-9]*.png")) - began
-            runs[cache].append({**answer, "first_batch_s": first_s, "compile_s": summary["compile_s"]})
+    folders: list[Path] = []
+
+    def run(cache: str) -> dict[str, Any]:
+        if cache == EMPTY:
+            folders.append(bench.new_folder("cache"))
+        out = bench.new_folder("out")
+        answer = bench.command_line(settings.start, settings.filters, steps=settings.steps, cache=folders[-1], out=out)
+        summary, began = answer.pop("summary"), answer.pop("began")
+        first_s = min(file.stat().st_mtime for file in out.rglob("[0-9]*.png")) - began
+        return {**answer, "first_batch_s": first_s, "compile_s": summary["compile_s"]}
+
+    runs = in_turns(settings.rounds, {cache: partial(run, cache) for cache in CACHES})
     return {"layer": settings.start.layer, "filters": settings.filters, "runs": runs}
 
 
@@ -44,7 +50,7 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "end_s": median([run["seconds"] for run in runs]),
         }
     cold, warm = cases.values()
-    warm["of_cold"] = six_digits(warm["first_batch_s"] / cold["first_batch_s"])
+    warm["of_cold"] = rounded(warm["first_batch_s"] / cold["first_batch_s"])
     return cases
 
 

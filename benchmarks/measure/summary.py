@@ -5,69 +5,93 @@ Everything but the raw values is computed here, and `problems` computes it again
 
 from __future__ import annotations
 
-import copy
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import msgspec
+from msgspec.structs import replace
+
+from benchmarks import old
 from benchmarks.measure import FACTS
-from benchmarks.measure.fact import together
-from benchmarks.measure.numbers import six_digits
-from benchmarks.results import LONG_ENOUGH_S, MOST_OTHERS_SHARE
-
-SCHEMA = 1
-REQUIRED = (
-    "schema",
-    "started",
-    "finished",
-    "git",
-    "hardware",
-    "versions",
-    "environment",
-    "load_average_at_start",
-    "forced",
-    "settings",
-    "material",
-    "facts",
-)
+from benchmarks.measure.fact import LONG_ENOUGH_S, MOST_OTHERS_SHARE
+from benchmarks.records import Entry, Result, Verdict, link, when
+from benchmarks.settings import OLD_RESULTS, RESULTS
+from jaxviz.bench.figures import rounded
 
 
-def summarise(raw: dict[str, Any]) -> dict[str, Any]:
+def read(path: Path) -> Result:
+    """A result from its file, its figures as they stand there; an old race or its like with those of today.
+
+    Raises:
+        msgspec.ValidationError: something is missing or of another type.
+    """
+    values = json.loads(path.read_text())
+    result = msgspec.convert(old.upgraded(values), Result)
+    return result if "facts" in values else summarise(result)
+
+
+def recorded() -> dict[str, tuple[Result, Path]]:
+    """Every fact that has been recorded, with its newest result and that result's file; names begin with the time."""
+    newest: dict[str, tuple[Result, Path]] = {}
+    for path in every_file():
+        result = read(path)
+        newest |= dict.fromkeys(result.facts, (result, path))
+    return {name: newest[name] for name in FACTS if name in newest}
+
+
+def every_file() -> list[Path]:
+    """All committed results, the newest last."""
+    paths = [path for folder in (RESULTS, *OLD_RESULTS) for path in folder.glob("*.json")]
+    return sorted(paths, key=lambda path: path.name)
+
+
+def summarise(result: Result) -> Result:
     """The result with figures and verdicts beside the raw values."""
-    result = copy.deepcopy(raw)
-    for name, entry in result["facts"].items():
-        if entry["failed"] is None:
-            entry["figures"] = FACTS[name].figures(entry["raw"])
-            entry["others_share"] = _others_share(entry["raw"], result["hardware"]["cores"])
-        entry["claims"] = [claim.verdict(entry.get("figures", {})) for claim in FACTS[name].claims]
-        entry["holds"] = together(entry["claims"])
-    return result
+    return replace(result, facts={name: _entry(name, entry, result) for name, entry in result.facts.items()})
 
 
-def problems(result: dict[str, Any]) -> list[str]:
-    """Why the file is incomplete, or its figures cannot be trusted; a claim that does not hold is no problem."""
-    missing = [name for name in REQUIRED if name not in result]
-    if missing:
-        return [f"missing: {', '.join(missing)}"]
+def _entry(name: str, entry: Entry, result: Result) -> Entry:
+    if entry.failed is None:
+        share = others_share(list(_long_runs(entry.raw)), result.hardware.cores)
+        entry = replace(entry, figures=FACTS[name].figures(entry.raw), others_share=share)
+    claims = tuple(claim.verdict(entry.figures) for claim in FACTS[name].claims)
+    return replace(entry, claims=claims, holds=together(claims))
+
+
+def together(verdicts: tuple[Verdict, ...]) -> bool | None:
+    """Whether all claims hold; None where there is none, or where one could not be checked and none is broken."""
+    found = [verdict.holds for verdict in verdicts]
+    if False in found:
+        return False
+    return True if found and None not in found else None
+
+
+def problems(result: Result) -> list[str]:
+    """Why the figures cannot be trusted; a claim that does not hold is no problem."""
     found = []
-    if result["forced"]:
-        found.append(f"the machine was busy at the start: load average {result['load_average_at_start']:.2f}")
+    if result.forced:
+        found.append(f"the machine was busy at the start: load average {result.load_average_at_start:.2f}")
     if result != summarise(result):
         found.append("figures or verdicts are not those of the raw values")
-    for name, entry in result["facts"].items():
-        if entry["failed"] is not None:
-            found.append(f"{name} failed: {entry['failed']}")
-        elif (entry["others_share"] or 0) > MOST_OTHERS_SHARE:
-            found.append(f"{name} was measured while others used {entry['others_share']:.0%} of the machine")
+    for name, entry in result.facts.items():
+        if entry.failed is not None:
+            found.append(f"{name} failed: {entry.failed}")
+            continue
+        if (entry.others_share or 0) > MOST_OTHERS_SHARE:
+            found.append(f"{name} was measured while others used {entry.others_share:.0%} of the machine")
+        found += [f"{name}: {doubt}" for doubt in FACTS[name].doubts(entry.raw)]
     return found
 
 
-def broken(result: dict[str, Any]) -> list[str]:
+def broken(result: Result) -> list[str]:
     """Claims that do not hold."""
     return [
         f"{name}: {claim_text(verdict)}"
-        for name, entry in result["facts"].items()
-        for verdict in entry["claims"]
-        if verdict["holds"] is False
+        for name, entry in result.facts.items()
+        for verdict in entry.claims
+        if verdict.holds is False
     ]
 
 
@@ -76,47 +100,47 @@ def work(name: str, settings: dict[str, Any]) -> str:
     return FACTS[name].work.format(**settings)
 
 
-def claim_text(verdict: dict[str, Any]) -> str:
+def claim_text(verdict: Verdict) -> str:
     """A claim with its verdict and what was measured where it was nearest to failing."""
-    said = {True: "holds", False: "does NOT hold", None: "not measured"}[verdict["holds"]]
-    if verdict["measured"] is None:
-        return f"{verdict['text']}: {said}"
-    return f"{verdict['text']}: {said} ({verdict['style'].format(verdict['measured'])}: {verdict['case']})"
+    said = {True: "holds", False: "does NOT hold", None: "not measured"}[verdict.holds]
+    if verdict.measured is None:
+        return f"{verdict.text}: {said}"
+    return f"{verdict.text}: {said} ({verdict.style.format(verdict.measured)}: {verdict.case})"
 
 
-def as_text(result: dict[str, Any]) -> str:
-    """Tables for the terminal, and the verdicts last."""
-    lines: list[str] = []
-    verdicts: list[str] = []
-    for name, entry in result["facts"].items():
-        lines += ["", f"{name}: {FACTS[name].title}", f"  {work(name, result['settings'])}"]
-        if entry["failed"] is not None:
-            lines.append(f"  failed: {entry['failed']}")
-        else:
-            table = FACTS[name].table(entry["figures"])
-            widths = [max(len(row[place]) for row in table) for place in range(len(table[0]))]
-            for row in table:
-                cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-                lines.append("  " + "  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-        verdicts += [f"  {name:<9}{claim_text(verdict)}" for verdict in entry["claims"]]
-    return "\n".join([*lines, "", "claims", *verdicts])
+def section(name: str, result: Result, source: str) -> str:
+    """A fact as Markdown; `source` is the path of its file from where it stands."""
+    fact, entry = FACTS[name], result.facts[name]
+    lines = [f"### {fact.title}", "", _sentence(work(name, result.settings))]
+    if entry.failed is not None:
+        lines += ["", f"Failed: {entry.failed.splitlines()[0]}"]
+    else:
+        lines += ["", *fact.markdown_table(entry.figures), ""]
+        lines += [f"- {_sentence(claim_text(verdict))}" for verdict in entry.claims]
+    software = ", ".join(f"{name} {result.versions[name]}" for name in ("jax", "jaxlib"))
+    machine = f"{result.hardware.cores} cores of {result.hardware.cpu}"
+    return "\n".join([*lines, "", f"{when(result)}, {software}, {machine}; raw values: {link(source)}."])
 
 
-def _others_share(raw: Any, cores: int) -> float | None:
-    """The part of the machine's time that somebody else used during all of a fact's longer runs; None if unknown."""
-    runs = [run for run in _runs(raw) if run["others_cpu_s"] is not None and run["seconds"] > LONG_ENOUGH_S]
-    if not runs:
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def others_share(runs: list[dict[str, Any]], cores: int) -> float | None:
+    """The part of the machine's time that somebody else used during all of some runs; None if unknown."""
+    known = [run for run in runs if run["others_cpu_s"] is not None]
+    if not known:
         return None
-    return six_digits(sum(run["others_cpu_s"] for run in runs) / sum(run["seconds"] * cores for run in runs))
+    return rounded(sum(run["others_cpu_s"] for run in known) / sum(run["seconds"] * cores for run in known))
 
 
-def _runs(raw: Any) -> Iterator[dict[str, Any]]:
-    """Every timed run in it, however deep."""
+def _long_runs(raw: Any) -> Iterator[dict[str, Any]]:
+    """Every timed run in it, however deep, that took long enough."""
     if isinstance(raw, dict):
-        if "others_cpu_s" in raw:
+        if "others_cpu_s" in raw and raw["seconds"] > LONG_ENOUGH_S:
             yield raw
         for value in raw.values():
-            yield from _runs(value)
+            yield from _long_runs(value)
     elif isinstance(raw, list):
         for value in raw:
-            yield from _runs(value)
+            yield from _long_runs(value)

@@ -15,6 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
+import msgspec
+
 from benchmarks.contestants import UnavailableError
 from benchmarks.visit import program
 from benchmarks.visit.cells import RefusedError
@@ -28,7 +30,7 @@ def main(name: str, settings_path: str) -> int:
     os.dup2(2, 1)
     threading.Thread(target=_end_with_the_runner, daemon=True).start()
     path = Path(settings_path)
-    settings = Settings.read(path)
+    settings = msgspec.json.decode(path.read_bytes(), type=Settings)
     cell = program.by_name(settings)[name]
     module, _, function = cell.home.partition(".")
     try:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import write_new
 from benchmarks.visit.record import FILE, SCHEMA
 
 MAIN_JOB = "job_conv5"  # without a figure of it there is nothing to report
@@ -33,19 +32,12 @@ def keep(folder: Path, results: Path, commit: str | None = None) -> Path:
         raise KeepError(f"{path} is not there; give the folder that --out named")
     record = json.loads(path.read_text())
     check(record, str(path))
-    moment = datetime.fromisoformat(record["started"]).strftime("%Y-%m-%dT%H-%M-%SZ")
     if record["git"]["hash"] is None:
         record["git"]["hash"] = commit
-    target = results / f"{moment}-{(record['git']['hash'] or 'nogit')[:7]}.json"
-    results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=1)
-    flat = re.sub(r"\[[^][{}]*\]", lambda found: " ".join(found[0].split()), text)  # numbers of a list on one line
     try:
-        with target.open("x") as file:
-            file.write(flat + "\n")
+        return write_new(results, record, started=record["started"], commit_hash=record["git"]["hash"])
     except FileExistsError as error:
-        raise KeepError(f"{target} is there already") from error
-    return target
+        raise KeepError(f"{error.filename} is there already") from error
 
 
 def check(record: dict[str, Any], source: str) -> None:

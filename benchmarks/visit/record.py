@@ -6,26 +6,24 @@ failed, unavailable (cannot run here), refused, skipped.
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks.records import RIVALS, now, origin, plain
 from benchmarks.visit.runner import Outcome
 from benchmarks.visit.schedule import Skip, Turn
 from benchmarks.visit.settings import Settings
+from jaxviz.bench.records import to_json
 from jaxviz.files import write_atomically
 
 SCHEMA = 1
 FILE = "visit.json"
 SMI_FIELDS = "name,memory.total,driver_version,clocks.max.sm,power.limit"
 SMI_TIMEOUT_S = 10
-PLACES = ("_DIR", "_HOME", "_PATH")  # endings of variables that name folders
-PACKAGES = ("jax-cuda13-plugin", "jax-cuda12-plugin", "nvidia-cudnn-cu13", "nvidia-cublas", "triton", "optree")
+PACKAGES = ("triton", "optree")
 
 
 class Record:
@@ -38,19 +36,14 @@ class Record:
         self.values: dict[str, Any] = {
             "schema": SCHEMA,
             "rehearsal": settings.rehearsal,
-            "started": _now(),
             "finished": None,
             "minutes": minutes,
             "command": command,
-            "git": machine.git_state(),
-            "hardware": machine.hardware() | {"gpus": gpus()},
-            "versions": machine.versions() | machine.versions_of(PACKAGES),
-            "environment": {
-                name: value for name, value in machine.tuning(dict(environment)).items() if not name.endswith(PLACES)
-            },
-            "settings": settings.to_json(),
+            **plain(origin(environment, packages=(*RIVALS, *PACKAGES))),
+            "settings": plain(settings),
             "cells": [],
         }
+        self.values["hardware"]["gpus"] = gpus()
         self.write()
 
     def take_over(self, cells: Sequence[dict[str, Any]]) -> None:
@@ -102,12 +95,12 @@ class Record:
 
     def finish(self) -> None:
         """All cells have had their turn."""
-        self.values["finished"] = _now()
+        self.values["finished"] = now()
         self.write()
 
     def write(self, path: Path | None = None) -> None:
         """Replace the file, or another, by the record as it is now."""
-        write_atomically(path or self.path, (json.dumps(self.values, indent=1, allow_nan=False) + "\n").encode())
+        write_atomically(path or self.path, f"{to_json(self.values, indent=1)}\n".encode())
 
 
 def gpus() -> list[str]:
@@ -120,7 +113,3 @@ def gpus() -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return answer.stdout.splitlines()
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
 from benchmarks.visit.settings import CONV2, CONV5, VISIT
+from jaxviz.bench import machine
+from jaxviz.bench.records import to_json
 
 FILE = Path(__file__).with_name("reference.json")
 PRESETS = ("distill", "maco")
@@ -25,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.visit.reference", description="writes reference.json")
     parser.add_argument("--scores", action="store_true", help="keep the presets' values")
     options = parser.parse_args(arguments)
-    made = scores() | {"made_with": machine.versions() | {"cpu": machine.hardware()["cpu"]}}
+    made = scores() | {"made_with": machine.versions() | {"cpu": machine.cpu_name()}}
     made["presets"] = read()["presets"] if options.scores else presets()
-    FILE.write_text(json.dumps(made, indent=1, allow_nan=False) + "\n")
+    FILE.write_text(to_json(made, indent=1) + "\n")
     print(f"wrote {FILE}", file=sys.stderr)
     return 0
 

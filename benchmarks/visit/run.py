@@ -21,6 +21,7 @@ from benchmarks.visit.record import FILE, Record
 from benchmarks.visit.resume import completed
 from benchmarks.visit.runner import Outcome, cell_command, run_cell
 from benchmarks.visit.settings import Settings
+from jaxviz.bench.records import to_json
 
 LOG = "visit.log"
 LOG_BYTES = 64 * 1024  # of one cell, its end
@@ -63,7 +64,7 @@ def visit(
     out.mkdir(parents=True, exist_ok=True)
     (work / PROFILE).unlink(missing_ok=True)  # of a visit that was killed
     settings_file = work / "settings.json"
-    settings.write(settings_file)
+    settings_file.write_text(to_json(settings))
     environment = cell_environment(kept, rehearsal=settings.rehearsal)
     record = Record(out / FILE, settings, minutes=minutes, command=command, environment=environment)
     taken = [] if earlier is None else completed(earlier, record.values)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from msgspec import Struct
 
-from benchmarks.settings import MODEL, ROOT
+from benchmarks.settings import LAYERS, MODEL, REAL_MODEL, ROOT
 
 RESULTS = ROOT / "benchmarks" / "gpu"  # finished visits only: the newest one is README's
-CONV2, CONV3, CONV5 = "conv2_block1_1_conv", "conv3_block4_out", "conv5_block3_3_conv"
-LITE0, LITE0_LAYER = "efficientnet_lite0", "block4_2_expand_conv"
+CONV2, CONV3, CONV5 = LAYERS
+LITE0, LITE0_LAYER = REAL_MODEL, "block4_2_expand_conv"
 SEED = 0  # of weights and starting images
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """One visit.
 
     Attributes:
@@ -56,20 +52,6 @@ class Settings:
     torch_device: str = "cuda"
     torch_compiler: str = "inductor"
 
-    @classmethod
-    def read(cls, path: Path) -> Settings:
-        """The inverse of `write`."""
-        values = json.loads(path.read_text())
-        return cls(**{field.name: _immutable(values[field.name]) for field in fields(cls)})
-
-    def write(self, path: Path) -> None:
-        """As JSON."""
-        path.write_text(json.dumps(self.to_json()))
-
-    def to_json(self) -> dict[str, Any]:
-        """A dictionary of JSON values."""
-        return asdict(self) | {"batch_sizes": list(self.batch_sizes)}
-
 
 VISIT = Settings()
 REHEARSAL = Settings(
@@ -93,7 +75,3 @@ REHEARSAL = Settings(
     torch_device="cpu",
     torch_compiler="aot_eager",
 )
-
-
-def _immutable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

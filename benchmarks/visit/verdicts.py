@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from benchmarks.numbers import differences
 from benchmarks.visit import reference as references
 from benchmarks.visit.settings import CONV5
 
@@ -47,15 +48,6 @@ def verdicts(record: dict[str, Any]) -> list[Verdict]:
     ]
 
 
-def relative_differences(values: Sequence[float | None], wanted: Sequence[float]) -> list[float]:
-    """Of each from what was wanted, relative to its size, or to the mean size where that is larger."""
-    mean = statistics.fmean(abs(value) for value in wanted)
-    return [
-        float("inf") if value is None else abs(value - other) / max(abs(other), mean)
-        for value, other in zip(values, wanted, strict=True)
-    ]
-
-
 def why_not(cell: dict[str, Any] | None) -> str:
     """Why a cell has no result."""
     if cell is None:
@@ -88,7 +80,7 @@ def _scores(cells: dict[str, Any], known: dict[str, Any]) -> Iterator[Verdict]:
                 yield Verdict(fact, None, why_not(cells.get(name)))
                 continue
             wanted = known["scores"][result["layer"]]
-            first, second = (max(relative_differences(values[key], wanted[key])) for key in ("first", "second"))
+            first, second = (max(differences(values[key], wanted[key])) for key in ("first", "second"))
             words = f"{first:.1e} before the first step, {second:.1e} after it"
             yield Verdict(fact, max(first, second) <= tolerance, words)
 
@@ -202,7 +194,7 @@ def _race(cells: dict[str, Any]) -> Iterator[Verdict]:
         for layer, values in cell["result"]["layers"].items():
             if layer in wanted["layers"]:
                 first = wanted["layers"][layer]["first_scores"][: len(values["first_scores"])]
-                worst = max(worst, *relative_differences(values["first_scores"], first))
+                worst = max(worst, *differences(values["first_scores"], first))
         yield Verdict(fact, worst <= tolerance, f"{worst:.1e}")
 
 

@@ -6,7 +6,7 @@
     dot.py        the matrix-product rate of the same device in the same run
     machine.py    hardware, versions, tuning variables, memory, precision in words
     records.py    the `Report`: raw values, typed and versioned
-    figures.py    every figure, computed from the raw seconds; where throughput saturates
+    figures.py    every figure, computed from the raw seconds; turns; where throughput saturates
     files.py      the report as a file
     compare.py    two reports side by side
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import jax.numpy as jnp
 
+from jaxviz.bench.figures import in_turns
 from jaxviz.devices import multiplies_bfloat16, ran_out_of_memory
 
 SIDES = tuple(2**power for power in range(10, 17))  # 1024 ... 65536, as far as they are quick and fit
@@ -31,11 +32,8 @@ def best_sides(dtypes: Iterable[str]) -> dict[str, int]:
 def interleaved_rates(sides: Mapping[str, int]) -> dict[str, list[float]]:
     """GFLOP/s of some products of each dtype, in turns."""
     products = {dtype: _product(dtype, side) for dtype, side in sides.items()}
-    rates: dict[str, list[float]] = {dtype: [] for dtype in sides}
-    for _ in range(TIMINGS):
-        for dtype, side in sides.items():
-            rates[dtype].append(_gflop(side) / products[dtype]())
-    return rates
+    seconds = in_turns(TIMINGS, products)
+    return {dtype: [_gflop(side) / each for each in seconds[dtype]] for dtype, side in sides.items()}
 
 
 def operands(dtype: str) -> str:

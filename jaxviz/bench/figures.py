@@ -8,7 +8,8 @@ the update are not counted, and what a compiler or a shortcut saves is not deduc
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +22,10 @@ SMALLEST_GAIN = 1.05  # of a doubling over the best so far
 FLAT_DOUBLINGS = 2  # in a row, and throughput has saturated
 LARGEST_AUTO_BATCH = 1024
 MOST_CALL_S = 10.0  # that a sweep lets one call take: a laptop should not be held for hours
+
+
+Key = TypeVar("Key")
+Answer = TypeVar("Answer")
 
 
 def with_figures(report: Report) -> Report:
@@ -89,6 +94,15 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
         return values[0], values[0]
     first, _, third = statistics.quantiles(values, n=4, method="inclusive")
     return first, third
+
+
+def in_turns(rounds: int, actions: Mapping[Key, Callable[[], Answer]]) -> dict[Key, list[Answer]]:
+    """What each action answers when they take turns, A B C A B C: a machine that drifts drifts for all of them."""
+    answers: dict[Key, list[Answer]] = {key: [] for key in actions}
+    for _ in range(rounds):
+        for key, action in actions.items():
+            answers[key].append(action())
+    return answers
 
 
 def _with_sizes(sweep: Sweep, rows: Sequence[Row]) -> Sweep:

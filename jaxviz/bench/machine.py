@@ -9,21 +9,26 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
+from msgspec.structs import asdict
 
 import jaxviz
-from jaxviz.bench.records import Hardware
+from jaxviz.bench.records import Hardware, Host
 from jaxviz.devices import available_cores
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 ACCELERATOR_PACKAGES = ("jax-", "libtpu", "nvidia-cudnn", "nvidia-cublas")  # beginnings of names; recorded if there
-# Beginnings of variables that tune JAX or its libraries, and endings of those that hold places instead.
-TUNING = ("JAX_", "XLA_", "PJRT_", "NPROC", "OMP_", "LIBTPU_", "NVIDIA_TF32", "CUDA_VISIBLE", "HIP_", "TF_CUDNN")
-PLACES = ("_DIR", "_PATH", "_ADDRESS", "_FILE", "_DUMP_TO")
+# Beginnings of variables that tune JAX, its libraries or a rival, and endings of those that hold places instead.
+TUNING = (
+    *("JAX_", "XLA_", "PJRT_", "NPROC", "OMP_", "LIBTPU_", "NVIDIA_TF32", "CUDA_VISIBLE", "HIP_", "MALLOC_"),
+    *("KMP_", "MKL_", "OPENBLAS_", "KERAS_", "TF_CPP_", "TF_CUDNN", "TF_ENABLE_", "TF_GPU_", "TF_NUM_", "TF_XLA_"),
+)
+PLACES = ("_DIR", "_HOME", "_PATH", "_ADDRESS", "_FILE", "_DUMP_TO")
 BUSY = 0.5  # processes that want a core, per core, from which figures suffer
 MIB = 2**20
 AMPERE = 8.0  # compute capability from which NVIDIA GPUs have TF32
@@ -38,6 +43,16 @@ class PeakMemory(NamedTuple):
     of: Literal["device", "process"] | None
 
 
+def host() -> Host:
+    """The machine around the devices. No device is touched."""
+    return Host(
+        cpu=cpu_name(),
+        cores=available_cores(),
+        memory_gb=_memory_gb(),
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+    )
+
+
 def hardware(devices: Sequence[jax.Device]) -> Hardware:
     """The devices that a batch is split over, and their host."""
     first = devices[0]
@@ -46,19 +61,23 @@ def hardware(devices: Sequence[jax.Device]) -> Hardware:
         device_kind=first.device_kind,
         devices=len(devices),
         runtime=" ".join(str(first.client.platform_version).split()),
-        cpu=cpu_name(),
-        cores=available_cores(),
-        memory_gb=_memory_gb(),
-        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        **asdict(host()),
     )
 
 
-def versions() -> dict[str, str | None]:
-    """Of Python, jaxviz, and every package that computes."""
+def versions(others: Sequence[str] = ()) -> dict[str, str | None]:
+    """Of Python, jaxviz, every package that computes, and of `others`, which may not be installed: None."""
     found: dict[str, str | None] = {"python": platform.python_version(), "jaxviz": jaxviz.__version__}
-    found |= {package: metadata.version(package) for package in PACKAGES}
     names = sorted({str(package.name).lower() for package in metadata.distributions()} - found.keys())
-    return found | {name: metadata.version(name) for name in names if name.startswith(ACCELERATOR_PACKAGES)}
+    accelerators = [name for name in names if name.startswith(ACCELERATOR_PACKAGES)]
+    return found | {name: _version(name) for name in (*PACKAGES, *others, *accelerators)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def tuning(environment: Mapping[str, str]) -> dict[str, str]:
@@ -111,7 +130,7 @@ def peak_memory(devices: Sequence[Any]) -> PeakMemory:
     known = [count for count in counts if count is not None]
     if known:
         return PeakMemory(round(max(known) / MIB, 1), "device")
-    resident = _peak_resident_mb()
+    resident = peak_resident_mb()
     return PeakMemory(resident, None if resident is None else "process")
 
 
@@ -143,7 +162,11 @@ def _memory_gb() -> float | None:
         return None
 
 
-def _peak_resident_mb() -> float | None:
+def peak_resident_mb() -> float | None:
+    """The largest resident size of this process since it began, or since the kernel was told to count anew."""
+    with suppress(OSError):
+        (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        return round(int(line.split()[1]) / 1024, 1)
     try:
         import resource
     except ImportError:  # not on Windows

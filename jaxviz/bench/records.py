@@ -7,7 +7,8 @@ per device and call. `from_json` checks types, ranges and the few rules that hol
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -19,6 +20,7 @@ KIND = "jaxviz bench"
 Positive = Annotated[float, Meta(ge=1e-9, le=1e12)]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
 Count = Annotated[int, Meta(ge=1, le=2**53)]
+NUMBERS = re.compile(r"\[\n[\d\s.,eE+nul-]*\]")  # a list of numbers and nulls in indented JSON; no string has a newline
 SweepEnd = Literal["saturated", "memory", "time", "cap", "given"]
 
 
@@ -36,17 +38,22 @@ class Settings(Struct, frozen=True, kw_only=True):
     quick: bool
 
 
-class Hardware(Struct, frozen=True, kw_only=True):
-    """The device that computed and the machine around it; None: the system does not tell."""
+class Host(Struct, frozen=True, kw_only=True):
+    """A machine without its accelerators; None: the system does not tell."""
+
+    cpu: str
+    cores: Count  # that this process may run on
+    memory_gb: float | None
+    system: str
+
+
+class Hardware(Host, frozen=True, kw_only=True):
+    """The device that computed and the machine around it."""
 
     platform: str  # jax's: cpu, gpu, tpu
     device_kind: str
     devices: Count  # that a call was split over
     runtime: str  # of the platform, such as its CUDA version
-    cpu: str
-    cores: Count
-    memory_gb: float | None
-    system: str
 
 
 class DotRate(Struct, frozen=True, kw_only=True):
@@ -145,7 +152,9 @@ class Report(Struct, frozen=True, kw_only=True):
     sweeps: tuple[Sweep, ...]
 
 
-def to_json(record: Struct, *, indent: int | None = None) -> str:
-    """JSON text; one line without `indent`."""
+def to_json(record: Any, *, indent: int | None = None) -> str:
+    """JSON text; one line without `indent`, and with it each list of numbers on one."""
     line = msgspec.json.encode(record)
-    return (line if indent is None else msgspec.json.format(line, indent=indent)).decode()
+    if indent is None:
+        return line.decode()
+    return NUMBERS.sub(lambda found: " ".join(found[0].split()), msgspec.json.format(line, indent=indent).decode())

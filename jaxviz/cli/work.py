@@ -13,7 +13,7 @@ from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, show_log
 from jaxviz.events import Ended, LayerDone
 from jaxviz.records import to_json
-from jaxviz.spelling import parse_shard
+from jaxviz.shard import parse_shard
 
 if TYPE_CHECKING:
     from jaxviz.atlas import RunInterruptedError

@@ -18,7 +18,8 @@ from jaxviz.config import PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError
 from jaxviz.models import HEAD_LAYERS, MODELS
 from jaxviz.options import BY_NAME
-from jaxviz.recipe import Recipe, Term
+from jaxviz.recipe import Recipe
+from jaxviz.terms import Term
 
 OUT = "again"  # a folder of its own: in the first one the picture is there already, and nothing would be rendered
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

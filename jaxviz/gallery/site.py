@@ -6,10 +6,9 @@
     layers/<model>/<layer>/<label>/sheet-0.jpg         thumbnails; strip.webp: a few; measured.json: what was measured
 
 Every filter has an HTML file of its own, and not a view that a script makes of data: it can be linked, opened without
-JavaScript, printed and searched with grep, and a whole network's 26,560 of them take about half a minute to write
-(benchmarks/README.md). Tiles show parts of sheets of thumbnails, so that 2,048 of them are a handful of files; they are
-links, and a browser lays out and loads only those near the window. Full-size pictures stay where they are, at a
-relative address, unless they are copied. The same pictures give the same bytes.
+JavaScript, printed and searched with grep. Tiles show parts of sheets of thumbnails, so that 2,048 of them are a
+handful of files; they are links, and a browser lays out and loads only those near the window. Full-size pictures stay
+where they are, at a relative address, unless they are copied. The same pictures give the same bytes.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from jaxviz.layer_record import LayerFacts
+from jaxviz.recipe import LayerFacts
 
 LONGEST_NAME = 120  # of a folder, after encoding; file systems take 255 bytes
 

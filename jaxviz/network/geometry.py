@@ -7,7 +7,7 @@ operation does to these axes that is not known here makes them unknown: such a v
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, NamedTuple
 
 from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, inner_jaxprs
@@ -56,16 +56,20 @@ class Geometry(NamedTuple):
         return Geometry(rows, columns, channels, self.field, self.jump)
 
 
-def geometries(trace: Trace) -> dict[Value, Geometry]:
-    """Of every value that depends on the image and whose axes are known."""
+def geometries(trace: Trace, depending: Container[Operand]) -> dict[Value, Geometry]:
+    """Of every value that depends on the image, which `depending` holds, and whose axes are known.
+
+    A convolution says itself which are its axes: behind a norm of groups of channels they are known again.
+    """
     found = {trace.image: Geometry(1, 2, 3)}
     for equation in trace.equations:
-        known = [(place, operand) for place, operand in enumerate(equation.inputs) if operand in found]
-        if known:
-            for output in equation.outputs:
-                geometry = _of_output(equation, output, found)
-                if geometry is not None:
-                    found[output] = geometry
+        if any(operand in found for operand in equation.inputs):
+            made = {output: _of_output(equation, output, found) for output in equation.outputs}
+            found |= {output: geometry for output, geometry in made.items() if geometry is not None}
+        elif equation.name == "conv_general_dilated" and equation.inputs[0] in depending:
+            (output,), axes = equation.outputs, equation.params["dimension_numbers"].out_spec
+            if len(axes) == 4:
+                found[output] = Geometry(axes[2], axes[3], axes[1], None)
     return found
 
 

@@ -6,6 +6,7 @@ the loop. Everything else `depends` on the image and is computed for it, at ever
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ class Graph:
     @cached_property
     def geometry(self) -> dict[Value, Geometry]:
         """Axes and receptive field of the values for which they are known."""
-        return geometries(self.trace)
+        return geometries(self.trace, self.depending)
 
     @cached_property
     def places(self) -> dict[Value, int]:
@@ -47,6 +48,12 @@ class Graph:
                 for operand in dict.fromkeys(equation.inputs):
                     if isinstance(operand, Value):
                         found.setdefault(operand, []).append(equation)
+        return found
+
+    def beginning_at(self, known: Iterable[Value]) -> Graph:
+        """The same graph, but that known values are given: nothing is seen of what makes them."""
+        found, given = copy.copy(self), set(known)
+        found.makers = {value: equation for value, equation in self.makers.items() if value not in given}
         return found
 
     def depends(self, operand: Operand) -> bool:
@@ -112,9 +119,7 @@ class Graph:
         if operand not in self._digests:
             equation = self.makers[operand]
             parts = [self.digest(part) for part in equation.inputs]
-            text = (
-                f"{equation.name} {sorted(equation.params.items(), key=str)} {parts} {equation.outputs.index(operand)}"
-            )
+            text = f"{equation.said_of_values} {parts} {equation.outputs.index(operand)}"
             self._digests[operand] = hashlib.sha256(text.encode()).hexdigest()
         return self._digests[operand]
 

@@ -4,14 +4,17 @@
 over blocks are unrolled, and what has a derivative of its own (`custom_jvp`, `custom_vjp`) stays whole, so that
 gradients are those of the function. Nothing is computed. Pattern: equinox, `internal/_finalise_jaxpr.py`.
 
-Two things that moved between JAX 0.8 and 0.12 are dealt with here and nowhere else: `Primitive.get_bind_params`, and
-the class of a closed jaxpr.
+Three things that moved between JAX 0.8 and 0.12 are dealt with here and nowhere else: `Primitive.get_bind_params`, the
+class of a closed jaxpr, and how a scan counts its inputs.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import itertools
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +34,8 @@ OPENED = {  # primitives that only call -> the parameter that holds what they ca
     "custom_lin": "jaxpr",
 }
 LONGEST_UNROLLED = 64  # steps of a scan
+ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object, in its repr
+RELUS = {"relu": jax.nn.relu, "relu6": jax.nn.relu6}
 SEPARATE_DERIVATIVE = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -73,10 +78,39 @@ class Equation:
     @property
     def function(self) -> str:
         """The name of the Python function where it is one with a derivative of its own, such as "relu"; else ""."""
+        return self.source.partition(" ")[0]
+
+    @property
+    def source(self) -> str:
+        """That name and where the function is written: two of the same name may have other derivatives."""
         if self.name not in SEPARATE_DERIVATIVE:
             return ""
         inner = next(inner_jaxprs(self.params))
-        return str(getattr(inner, "jaxpr", inner).debug_info.func_name)
+        return str(getattr(inner, "jaxpr", inner).debug_info.func_src_info)
+
+    @property
+    def relu(self) -> str:
+        """Which of `RELUS` it is, that of `jax.nn` itself: its name; else ""."""
+        return self.function if self.function in RELUS and self.source == _source_in_jax(self.function) else ""
+
+    def said(self, through: tuple[int, ...]) -> str:
+        """All that decides what it computes, and what it passes back to the inputs at some places, in words.
+
+        But for shapes; equal words are equal operations.
+        """
+        if self.relu:
+            return self.relu
+        if any(inner.primitive.name in SEPARATE_DERIVATIVE for inner in (self, *inner_equations(self.params))):
+            return f"{self.name} {_derivative_sha256(self, through)}"
+        return f"{self.name} " + ", ".join(f"{name}={value}" for name, value in sorted(self.params.items()))
+
+    @property
+    def said_of_values(self) -> str:
+        """All that decides what it computes: the same in another process, and whatever its derivative is."""
+        params = sorted(self.params.items())
+        if self.name in SEPARATE_DERIVATIVE:
+            params = [("calls", next(inner_jaxprs(self.params)))]
+        return ADDRESS.sub("", f"{self.name} {params}")
 
     def bind(self, arguments: list[Any]) -> list[Any]:
         """What the operation gives for these arguments."""
@@ -171,10 +205,10 @@ class _Flattener:
         environment |= dict(zip(jaxpr.invars, arguments, strict=True))
 
         def read(variable: Any) -> Operand:
-            if isinstance(variable, core.Literal):
-                aval: Any = variable.aval
-                return Literal(variable.val, np.shape(variable.val), aval.dtype)
-            return environment[variable]
+            if not isinstance(variable, core.Literal):
+                return environment[variable]
+            aval: Any = variable.aval
+            return Literal(variable.val, aval.shape, aval.dtype)
 
         for equation in jaxpr.eqns:
             inputs = [read(variable) for variable in equation.invars]
@@ -189,7 +223,7 @@ class _Flattener:
         if name == "scan" and params["length"] <= LONGEST_UNROLLED and _holds(params["jaxpr"], "conv_general_dilated"):
             return self._unrolled(params, inputs, calls)
         if name == "name":
-            self.taps[params["name"]] = inputs[0]
+            self.taps[counted(params["name"], self.taps)] = inputs[0]
             return inputs
         known = _converted(name, params, inputs)
         if known is not None:
@@ -211,7 +245,7 @@ class _Flattener:
 
     def _unrolled(self, params: dict[str, Any], inputs: list[Operand], calls: tuple[str, ...]) -> list[Operand]:
         """A scan over blocks, a step after the other; its stacked results are made of slices and joined again."""
-        consts, carried, length = params["num_consts"], params["num_carry"], params["length"]
+        (consts, carried), length = _scan_counts(params), params["length"]
         shared, carry, stacked = inputs[:consts], inputs[consts : consts + carried], inputs[consts + carried :]
         rows: dict[int, list[Operand]] = {}
         order = range(length - 1, -1, -1) if params["reverse"] else range(length)
@@ -231,6 +265,66 @@ class _Flattener:
         closed = jax.make_jaxpr(function)(*abstract)
         (output,) = self.run(closed.jaxpr, self.constants_of(closed.jaxpr, closed.consts), list(inputs), calls)
         return output
+
+
+def _derivative_sha256(equation: Equation, through: tuple[int, ...]) -> str:
+    """A hash of what an operation and its derivative compute, and of the arrays that the derivative closes over.
+
+    The derivative is a function among the parameters, of which nothing can be said but by tracing it.
+    """
+    smooth = [place for place in through if _is_floating(equation.inputs[place])]
+
+    def both(arguments: list[Any], gradients: list[Any]) -> Any:
+        def values(*some: Any) -> list[Any]:
+            found = dict(enumerate(arguments)) | dict(zip(smooth, some, strict=True))
+            return equation.bind(list(found.values()))
+
+        results, pull_back = jax.vjp(values, *(arguments[place] for place in smooth))
+        known = [
+            gradient if _is_floating(output) else np.zeros(output.shape, jax.dtypes.float0)
+            for gradient, output in zip(gradients, equation.outputs, strict=True)
+        ]
+        return results, pull_back(known)
+
+    abstract = [
+        [jax.ShapeDtypeStruct(operand.shape, operand.dtype) for operand in operands]
+        for operands in (equation.inputs, equation.outputs)
+    ]
+    closed = jax.make_jaxpr(both)(*abstract)
+    digest = hashlib.sha256(ADDRESS.sub("", str(closed)).encode())
+    for number, array in enumerate(closed.consts):
+        hash_array(digest, f"constant {number}", array)
+    return digest.hexdigest()
+
+
+def _is_floating(operand: Operand) -> bool:
+    return bool(jnp.issubdtype(operand.dtype, jnp.floating))
+
+
+def hash_array(digest: Any, name: str, array: Any) -> None:
+    """Tell a hash the name, type, shape and numbers of an array; of a key its implementation and data."""
+    kind = ""
+    if jnp.issubdtype(array.dtype, jax.dtypes.extended):
+        kind, array = f" {jax.random.key_impl(array)}", jax.random.key_data(array)
+    numbers = np.asarray(array)
+    digest.update(f"{name} {numbers.dtype}{kind} {numbers.shape}\n".encode())
+    digest.update(np.ascontiguousarray(numbers).tobytes())
+
+
+@functools.cache
+def _source_in_jax(name: str) -> str:
+    return next(
+        Equation(equation.primitive, equation.params, (), ()).source
+        for equation in every_equation(jax.make_jaxpr(RELUS[name])(jnp.float32(0)))
+    )
+
+
+def _scan_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are the same at every step, and how many are carried on."""
+    if "num_consts" in params:  # before JAX 0.12
+        return params["num_consts"], params["num_carry"]
+    same, carried, _ = params["ft_in"].unpack()
+    return len(same), len(carried)
 
 
 def _converted(name: str, params: dict[str, Any], inputs: list[Operand]) -> Operand | None:
@@ -261,8 +355,13 @@ def every_equation(closed: Any) -> Iterator[Any]:
     """The equations of a jaxpr, and of those in its equations' parameters."""
     for equation in getattr(closed, "jaxpr", closed).eqns:
         yield equation
-        for inner in inner_jaxprs(equation.params):
-            yield from every_equation(inner)
+        yield from inner_equations(equation.params)
+
+
+def inner_equations(params: dict[str, Any]) -> Iterator[Any]:
+    """All equations inside an equation."""
+    for inner in inner_jaxprs(params):
+        yield from every_equation(inner)
 
 
 def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
@@ -272,6 +371,12 @@ def inner_jaxprs(params: dict[str, Any]) -> Iterator[Any]:
     ):
         if hasattr(getattr(value, "jaxpr", value), "eqns"):
             yield value
+
+
+def counted(name: str, taken: Container[str]) -> str:
+    """The name, with a counter where it is taken."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+    return next(free for free in names if free not in taken)
 
 
 def _path_name(path: tuple[Any, ...]) -> str:

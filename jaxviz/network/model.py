@@ -23,7 +23,7 @@ import numpy as np
 
 from jaxviz.errors import ConfigError, UnknownLayerError, WeightsError, nearest
 from jaxviz.network.head import Route, route_to
-from jaxviz.network.jaxprs import Value, trace
+from jaxviz.network.jaxprs import Value, hash_array, trace
 from jaxviz.network.naming import NamedGraph, softmax_input
 from jaxviz.network.program import canonical_shape
 from jaxviz.network.rules import Settings
@@ -32,6 +32,7 @@ from jaxviz.network.table import Layer, describe, slow_convolutions
 log = logging.getLogger("jaxviz")
 
 USUAL_SIZE = (224, 224)  # of the image at which a network is looked at where nobody says another
+ORDER = "from_callable(forward, weights, preprocess, layers=[...])"
 PLAIN = Settings(rules=False)
 
 Size = tuple[int, int]
@@ -70,8 +71,8 @@ class Model:
         forward: Callable[..., Any],
         weights: Any,
         preprocess: Callable[[Any], Any],
-        *,
         layers: Sequence[str] | None = None,
+        *,
         name: str = "custom",
         channels: int = 3,
         usual_size: Size | int = USUAL_SIZE,
@@ -102,7 +103,7 @@ class Model:
         """
         for argument, value in (("forward", forward), ("preprocess", preprocess)):
             if not callable(value):
-                raise ConfigError(f"{argument} {value!r} cannot be called; give a function")
+                raise ConfigError(f"{argument} {value!r} cannot be called; give a function: {ORDER}")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"name {name!r} is no name of a model; give a text such as 'custom'")
         if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
@@ -266,7 +267,7 @@ class Model:
         """Hash of names, shapes, types and values of all weights, whatever file they came from."""
         digest = hashlib.sha256()
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.weights):
-            _hash_array(digest, jax.tree_util.keystr(path), leaf)
+            hash_array(digest, jax.tree_util.keystr(path), leaf)
         return digest.hexdigest()
 
     def forward_sha256(self, name: str, size: Size) -> str | None:
@@ -279,7 +280,7 @@ class Model:
         route = self.route(name, size)
         digest = hashlib.sha256(route.whole.fingerprint.encode())
         for number, array in enumerate(route.whole.graph.trace.constants.values()):
-            _hash_array(digest, f"constant {number}", array)
+            hash_array(digest, f"constant {number}", array)
         try:
             traced = trace(lambda _, image: self.preprocess(image), {}, (*size, self.channels))
         except (jax.errors.JAXTypeError, TypeError, ValueError):
@@ -289,7 +290,7 @@ class Model:
         if isinstance(output, Value) and graph.depends(output):
             digest.update(route_to(graph, output, PLAIN).whole.fingerprint.encode())
         for number, array in enumerate(traced.constants.values()):
-            _hash_array(digest, f"preprocess {number}", array)
+            hash_array(digest, f"preprocess {number}", array)
         return digest.hexdigest()
 
     def _traced(self, size: Size, layer: str | None) -> NamedGraph:
@@ -299,11 +300,11 @@ class Model:
         try:
             traced = trace(run, self.weights, (*size, self.channels))
         except (TypeError, ValueError, AssertionError) as error:
-            said = str(error).strip().splitlines()
+            said = "".join(str(error).strip().splitlines()[:1])
             raise ConfigError(
                 f"forward of {self.name} does not take an image of {size[0]}x{size[1]}x{self.channels}"
-                f"{'' if layer is None else f' for layer {layer!r}'} ({type(error).__name__}: {''.join(said[:1])}); "
-                "give another image_size (--size), or fix forward"
+                f"{'' if layer is None else f' for layer {layer!r}'} ({type(error).__name__}: {said}); give another "
+                "image_size (--size), or fix forward"
             ) from error
         return NamedGraph(traced, layer)
 
@@ -378,30 +379,25 @@ def _checked_weights(weights: Any) -> Any:
         if array.dtype == jnp.float64:
             array = array.astype(jnp.float32)
         # A NaN need not show later: XLA's ReLU on a CPU makes it a zero, and the filter would pass for dead.
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not jnp.isfinite(array.astype(jnp.float32)).all():
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not _is_finite(array):
             raise WeightsError(f"{place} hold NaN or infinity; give finite numbers")
         return array
 
     return jax.tree_util.tree_map_with_path(checked, weights)
 
 
+def _is_finite(array: jax.Array) -> bool:
+    if not jnp.issubdtype(array.dtype, jnp.complexfloating):
+        array = array.astype(jnp.float32)  # a float8 cannot be asked itself
+    return bool(jnp.isfinite(array).all())
+
+
 def _checked_names(layers: Sequence[str] | None) -> tuple[str, ...] | None:
     if layers is None:
         return None
     if callable(layers):
-        raise ConfigError(
-            f"layers {layers!r} is a function; the order is from_callable(forward, weights, preprocess, layers=[...])"
-        )
+        raise ConfigError(f"layers {layers!r} is a function; give names: {ORDER}")
     names = (layers,) if isinstance(layers, str) else tuple(layers)
     if not names or not all(isinstance(layer, str) and layer for layer in names) or len(set(names)) < len(names):
         raise ConfigError(f"layers {layers!r} is not a list of distinct, non-empty layer names")
     return names
-
-
-def _hash_array(digest: Any, name: str, leaf: Any) -> None:
-    kind = ""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.extended):
-        kind, leaf = f" {jax.random.key_impl(leaf)}", jax.random.key_data(leaf)
-    array = np.asarray(leaf)
-    digest.update(f"{name} {array.dtype}{kind} {array.shape}\n".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())

@@ -9,14 +9,15 @@ layer's kernel among the weights, which is its name in every framework, and for 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from functools import cached_property
 
 from jaxviz.network.geometry import ELEMENTWISE, is_number
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, part_name
+from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, counted, part_name
 
 CONVOLUTIONS = ("conv", "depthwise_conv", "grouped_conv", "transposed_conv")
+WITH_KERNEL = (*CONVOLUTIONS, "dense")
+SHAPES = ("reshape", "squeeze", "transpose")
 ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> kind
     **{name: name for name in ("celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6")},
     **{name: name for name in ("selu", "sigmoid", "silu", "soft_sign", "softplus", "softmax", "log_softmax")},
@@ -39,9 +40,16 @@ PLAIN_KINDS = {
     "reduce_window_sum": "avg_pool",
     "tanh": "tanh",
 }
-LAYERS = frozenset(  # kinds that are layers where nobody names any
-    {*CONVOLUTIONS, *ACTIVATIONS.values(), *PLAIN_KINDS.values(), "add", "batch_norm", "dense", "multiply", "norm"}
-    | {"global_avg_pool", "global_max_pool"}
+FOLLOWERS = frozenset(  # kinds without a kernel that are layers where nobody names any
+    {
+        *ACTIVATIONS.values(),
+        *PLAIN_KINDS.values(),
+        "add",
+        "batch_norm",
+        "global_avg_pool",
+        "global_max_pool",
+        "multiply",
+    }
 )
 
 
@@ -74,8 +82,10 @@ def layers_of(graph: Graph) -> dict[str, Value]:
     elif graph.trace.taps:
         named = graph.trace.taps
     else:
-        return dict(_derived(graph))
+        return _derived(graph)
     found = {name: value for name, value in named.items() if isinstance(value, Value) and graph.depends(value)}
+    if list(outputs) != [""]:  # a loss among the activations is none
+        found = {name: value for name, value in found.items() if len(value.shape) > 1}
     return dict(sorted(found.items(), key=lambda item: graph.places[item[1]]))
 
 
@@ -109,7 +119,16 @@ class Kinds:
             return clipped_kind(self.graph, equation) or name
         if name in ("reduce_sum", "reduce_max"):
             return self._reduced(equation)
+        if name in SHAPES:  # between a convolution and its bias, or behind one that was vectorised
+            below = self.of(self.graph.depending_inputs(equation)[0])
+            return below if below in WITH_KERNEL else name
         return PLAIN_KINDS.get(name, name)
+
+    def finished(self, value: Value) -> Value:
+        """The last value of the layer that this one begins."""
+        while (more := self.continues(value)) is not None:
+            value = more
+        return value
 
     def continues(self, value: Value) -> Value | None:
         """The value that goes on with the layer that this one begins: with a bias, a norm, the division of a mean."""
@@ -119,15 +138,19 @@ class Kinds:
         (output,) = users[0].outputs
         if output in self.named and value not in self.named:
             return None
-        if users[0].name in ("reshape", "squeeze", "transpose") and self.of(value) in CONVOLUTIONS:
-            return output  # between a convolution and its bias, or behind one that was vectorised
+        if users[0].name in SHAPES:
+            is_flattened = _long_lengths(output) != _long_lengths(value)
+            return output if self.of(value) in WITH_KERNEL and not is_flattened else None
         same = users[0].name in ("add", "sub", "mul", "div", "max", "min") and self.of(output) == self.of(value)
         return output if same else None
 
     def _read_gate(self, equation: Equation) -> None:
-        """Know x * gate(x) for the activation that it is."""
+        """Know x * gate(x) for the activation that it is; x may be halved."""
         for x, gate in itertools.permutations(self.graph.depending_inputs(equation)):
             inside: list[Equation] = []
+            maker = self.graph.maker(x)
+            if maker is not None and maker.name == "mul" and any(isinstance(item, Literal) for item in maker.inputs):
+                inside, (x,) = [maker], self.graph.depending_inputs(maker)
             waiting = [gate]
             while waiting and len(inside) <= LONGEST_GATE:
                 value = waiting.pop()
@@ -158,23 +181,11 @@ class Kinds:
             return kind
         if equation.name == "mul" and kind == "global_avg_pool" and isinstance(fixed[0], Literal):
             return kind
-        if equation.name in ("add", "sub") and kind in (*CONVOLUTIONS, "dense", "reshape", "squeeze", "transpose"):
-            through = self.through_shape(below)
-            if through in (*CONVOLUTIONS, "dense") and not _is_norm_shift(self.graph, equation, below):
-                return through
+        if equation.name in ("add", "sub") and kind in WITH_KERNEL and not _is_norm_shift(self.graph, equation, below):
+            return kind
         if all(isinstance(operand, Value) for operand in fixed):
             return "batch_norm" if _in_norm(self.graph, equation) else "scale"
         return kind if kind == "batch_norm" else {"add": "shift", "mul": "scale"}.get(equation.name, equation.name)
-
-    def through_shape(self, value: Value) -> str:
-        """The kind of what a reshape or transpose was made of."""
-        while (equation := self.graph.maker(value)) is not None and equation.name in (
-            "reshape",
-            "squeeze",
-            "transpose",
-        ):
-            (value,) = self.graph.depending_inputs(equation)[:1]
-        return self.of(value)
 
     def _reduced(self, equation: Equation) -> str:
         (below,) = self.graph.depending_inputs(equation)
@@ -186,34 +197,41 @@ class Kinds:
         return equation.name
 
 
-def _derived(graph: Graph) -> Iterator[tuple[str, Value]]:
-    """(name, value) of the layers of a network in which nobody named any."""
+def _long_lengths(value: Value) -> list[int]:
+    return sorted(length for length in value.shape if length != 1)
+
+
+def _derived(graph: Graph) -> dict[str, Value]:
+    """The layers of a network in which nobody named any."""
     kinds = Kinds(graph)
-    bases: dict[Value, str] = {}  # of every value the nearest named layer below it
-    taken: dict[str, int] = {}
+    found: dict[str, Value] = {}
+    bases: dict[Value, str] = {}  # of every value the nearest layer with a kernel below it
     for equation in graph.trace.equations:
         if not graph.depends(equation.outputs[0]):
             continue
-        below = [bases.get(operand, "") for operand in graph.depending_inputs(equation)]
-        base = below[-1] if below else ""
-        kernel = _kernel_name(graph, equation)
-        for output in equation.outputs:
-            bases[output] = base
+        base = bases.get(graph.depending_inputs(equation)[-1], "")
+        bases |= dict.fromkeys(equation.outputs, base)
         (output, *others) = equation.outputs
         if others or output not in graph.geometry or graph.geometry[output].channels is None:
             continue
-        finished = output
-        while (more := kinds.continues(finished)) is not None:
-            finished = more
-        kind = kinds.of(output)
+        kernel = _kernel_name(graph, equation)
         if kernel is not None:
-            bases[output] = kernel
-            yield _counted(kernel, taken), finished
-        elif finished is output and kind in LAYERS and not _inside_activation(equation, output, kinds):
-            through = kinds.through_shape(output)
-            if through in (*CONVOLUTIONS, "dense") or _is_intermediate(graph, output, kinds):
-                continue
-            yield _counted(f"{base}/{kind}" if base else kind, taken), output
+            bases[output] = counted(kernel, found)
+            found[bases[output]] = kinds.finished(output)
+        elif _is_follower(kinds, equation, output):
+            kind = kinds.of(output)
+            found[counted(f"{base}/{kind}" if base else kind, found)] = output
+    return found
+
+
+def _is_follower(kinds: Kinds, equation: Equation, output: Value) -> bool:
+    """Whether a value is a layer of its own, and no part of one."""
+    return (
+        kinds.of(output) in FOLLOWERS
+        and kinds.continues(output) is None
+        and not _inside_activation(equation, output, kinds)
+        and not _is_intermediate(kinds.graph, output, kinds)
+    )
 
 
 def _is_intermediate(graph: Graph, value: Value, kinds: Kinds) -> bool:
@@ -226,12 +244,6 @@ def _inside_activation(equation: Equation, output: Value, kinds: Kinds) -> bool:
     """Whether a value is only a part of an activation."""
     outermost = next((ACTIVATIONS[name] for name in equation.calls if name in ACTIVATIONS), None)
     return output in kinds.inner or (outermost is not None and kinds.named.get(output) != outermost)
-
-
-def _counted(name: str, taken: dict[str, int]) -> str:
-    number = taken.get(name, 0)
-    taken[name] = number + 1
-    return f"{name}_{number}" if number else name
 
 
 def _kernel_name(graph: Graph, equation: Equation) -> str | None:
@@ -346,7 +358,7 @@ def _is_norm_shift(graph: Graph, equation: Equation, below: Value) -> bool:
     if equation.name == "sub":
         return True
     maker = graph.maker(below)
-    while maker is not None and maker.name in ("reshape", "squeeze", "transpose"):
+    while maker is not None and maker.name in SHAPES:
         maker = graph.maker(graph.depending_inputs(maker)[0])
     fixed = [operand for operand in equation.inputs if operand is not below]
     bias = graph.leaf_behind(fixed[0]) if fixed and isinstance(fixed[0], Value) else None

@@ -8,7 +8,6 @@ It runs one image; put `jax.vmap` around it, whose batching of convolutions cost
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,14 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import Equation, Literal, Operand, Value
+from jaxviz.network.jaxprs import ADDRESS, Equation, Literal, Operand, Value
 from jaxviz.network.layout import Stored, arranged, from_arranged, whole
 from jaxviz.network.rules import ELEMENTWISE_RULE, RULES, Replayed, Settings
 from jaxviz.network.rules.base import Fixed
 from jaxviz.network.rules.elementwise import described
 
 Prepared = dict[str, jax.Array]  # by what each array is made of: equal keys of two sizes of a network are equal arrays
-ADDRESS = re.compile(r"0x[0-9a-f]+")  # of an object, in its repr
 SPREADING = ("broadcast_in_dim", "iota")  # fixed operations that are cheaper done anew than read from memory
 
 
@@ -82,7 +80,7 @@ class Program:
                 prepared[source] if isinstance(source, str) else _read(environment, source) for source in step.sources
             ]
             if not step.replayed.keeps_bfloat16:
-                arguments = list(map(_as_declared, arguments, step.replayed.inputs))
+                arguments = list(map(_widened, step.sources, arguments))
             results = step.replayed.run(arguments, redirected)
             environment |= dict(zip(step.outputs, results, strict=True))
         return [self.canonical(target, environment[target]).astype(jnp.float32) for target in self.targets]
@@ -144,13 +142,13 @@ class Program:
         """The steps, from the last to the first, so that what a rule takes over is not there twice."""
         needed: set[Any] = set(self.targets)
         steps: list[_Step] = []
-        there = set(self.known)
+        there, graph = set(self.known), self.graph.beginning_at(self.known)
         spread: dict[Value, _Step] = {}
         for equation in reversed(self.graph.trace.equations):
             wanted = [output for output in equation.outputs if output in needed and output not in there]
             if not wanted or not self.graph.depends(equation.outputs[0]):
                 continue
-            replayed = _rule(self.graph, equation, self.settings)
+            replayed = _rule(graph, equation, self.settings)
             sources = tuple(self._source(operand, spread) for operand in replayed.inputs)
             needed.update(source for source in sources if isinstance(source, Value))
             steps.append(_Step(replayed, sources, equation.outputs, tuple(value.shape for value in equation.outputs)))
@@ -179,7 +177,7 @@ class Program:
         if equation.outputs[0] in spread:
             return
         sources = tuple(self._source(operand, spread) for operand in equation.inputs)
-        replayed = Replayed(equation.inputs, _as_it_is(equation), described(equation))
+        replayed = Replayed(equation.inputs, _as_it_is(equation), described(self.graph, equation))
         shapes = tuple(value.shape for value in equation.outputs)
         spread[equation.outputs[0]] = _Step(replayed, sources, equation.outputs, shapes)
 
@@ -213,7 +211,7 @@ def _rule(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
             return replayed
     if settings.rules and (found := ELEMENTWISE_RULE(graph, equation, settings)) is not None:
         return found
-    return Replayed(equation.inputs, _as_it_is(equation), described(equation), keeps_bfloat16=False)
+    return Replayed(equation.inputs, _as_it_is(equation), described(graph, equation), keeps_bfloat16=False)
 
 
 def _as_it_is(equation: Equation) -> Callable[[list[Any], bool], list[Any]]:
@@ -227,8 +225,7 @@ def _read(environment: dict[Any, Any], operand: Any) -> Any:
     return operand.value if isinstance(operand, Literal) else environment[operand]
 
 
-def _as_declared(argument: Any, operand: Operand | Fixed) -> Any:
-    """float32 where the network says so and the activation is kept in bfloat16; its own bfloat16 stays."""
-    declared = operand.operand.dtype if isinstance(operand, Fixed) else operand.dtype
-    is_kept = getattr(argument, "dtype", None) == jnp.bfloat16 and declared == jnp.float32
+def _widened(source: Any, argument: Any) -> Any:
+    """An argument in the type that the network says, where it is kept in bfloat16."""
+    is_kept = isinstance(source, Value) and source.dtype == jnp.float32 and argument.dtype == jnp.bfloat16
     return argument.astype(jnp.float32) if is_kept else argument

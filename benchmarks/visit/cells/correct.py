@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from benchmarks.material import starting_images
-from benchmarks.visit.cells import floats
+from benchmarks.numbers import floats
 from benchmarks.visit.cells.job import job
 from benchmarks.visit.cells.start import model_of
 from benchmarks.visit.settings import LITE0, LITE0_LAYER, SEED, Settings

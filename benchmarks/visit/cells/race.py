@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks import contestants
+from benchmarks.numbers import floats
 from benchmarks.settings import Task
-from benchmarks.visit.cells import floats
 from benchmarks.visit.cells.start import WEIGHTS, starts_file
 from benchmarks.visit.settings import Settings
 
-STEP_SIZE = 10.0  # as in the race on CPUs
 TORCH = "pytorch"
 
 
@@ -29,7 +28,6 @@ def contest(
         starts=str(starts_file(folder, size)),
         size=size,
         steps=settings.steps,
-        step_size=STEP_SIZE,
         batch=settings.filters,
         model=settings.model,
     )

@@ -19,8 +19,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "max": (relu.maximum,),
     "min": (relu.clipped,),
     "clamp": (relu.clamped,),
-    "reduce_window_max": (pooling.maximum,),
-    "reduce_window_sum": (pooling.total,),
+    "reduce_window_max": (pooling.maximum, pooling.as_it_is),
+    "reduce_window_min": (pooling.as_it_is,),
+    "reduce_window_sum": (pooling.total, pooling.as_it_is),
     **shapes.RULES,
 }
 ELEMENTWISE_RULE = elementwise.elementwise

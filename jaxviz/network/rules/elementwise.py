@@ -1,33 +1,27 @@
-"""Elementwise operations, on values in whatever order their axes stand."""
+"""Elementwise operations, on values in whatever order their axes stand.
+
+One with a derivative of its own is none of them: what it calls was traced for an order of axes and a type. Those of
+`jax.nn` that matter are in `relu.py`.
+"""
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import jax.numpy as jnp
 
 from jaxviz.network.geometry import ELEMENTWISE
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import SEPARATE_DERIVATIVE, Equation
+from jaxviz.network.jaxprs import Equation
 from jaxviz.network.layout import Turned, in_order
-from jaxviz.network.naming import ACTIVATIONS
 from jaxviz.network.rules.base import Replayed, Settings
-
-NOT_ELEMENTWISE = ("softmax", "log_softmax", "glu")
-
-
-def is_elementwise(equation: Equation) -> bool:
-    """Whether every number of the result is made of the numbers in its place."""
-    if equation.name in SEPARATE_DERIVATIVE:
-        kind = ACTIVATIONS.get(equation.function)
-        return kind is not None and kind not in NOT_ELEMENTWISE
-    return equation.name in ELEMENTWISE
 
 
 def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
     """The operation on turned arrays, where one comes turned; else as it is."""
-    if not is_elementwise(equation) or len(equation.outputs) != 1:
+    if equation.name not in ELEMENTWISE or len(equation.outputs) != 1:
         return None
     shapes = [operand.shape for operand in equation.inputs]
     (output,) = equation.outputs
@@ -40,36 +34,26 @@ def elementwise(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         order = max(found, key=lambda argument: math.prod(argument.shape)).order
         rest = [axis for axis, length in enumerate(output.shape) if length != 1 and axis not in order]
         order = (*order, *rest)
-        return [
-            Turned(
-                equation.bind([in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)])[0],
-                order,
-                output.shape,
-            )
-        ]
+        arrays = [in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)]
+        return [Turned(equation.bind(arrays)[0], order, output.shape)]
 
-    # What has a derivative of its own was traced for the network's types and takes no others.
-    return Replayed(equation.inputs, run, described(equation), keeps_bfloat16=equation.name not in SEPARATE_DERIVATIVE)
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def _alike(equation: Equation, arguments: list[Any]) -> list[Any]:
-    """Where a value is kept in bfloat16, the others of its type in it too."""
-    dtypes = {argument.dtype for argument in arguments if hasattr(argument, "dtype")}
-    if jnp.dtype(jnp.bfloat16) not in dtypes or equation.name == "convert_element_type":
+    """Where one of the values that the network has in float32 is kept in bfloat16, the others in it too."""
+    wide = [operand.dtype == jnp.float32 for operand in equation.inputs]
+    kept = [getattr(argument, "dtype", None) == jnp.bfloat16 for argument in arguments]
+    if not any(map(operator.and_, wide, kept)):
         return arguments
-    return [
-        jnp.asarray(argument).astype(jnp.bfloat16)
-        if not isinstance(argument, Turned) and jnp.asarray(argument).dtype == jnp.float32
-        else argument.astype(jnp.bfloat16)
-        if isinstance(argument, Turned) and argument.dtype == jnp.float32
-        else argument
-        for argument in arguments
-    ]
+    return [_in_bfloat16(x) if is_wide else x for x, is_wide in zip(arguments, wide, strict=True)]
 
 
-def described(equation: Equation) -> str:
-    """An operation in words: its name and parameters, and the shapes of what it takes."""
-    params = ", ".join(f"{name}={value}" for name, value in sorted(equation.params.items()))
-    if equation.function in ("relu", "relu6"):
-        params = ""
-    return f"{equation.name} {equation.function} {params} {[operand.shape for operand in equation.inputs]}"
+def _in_bfloat16(x: Any) -> Any:
+    return x.astype(jnp.bfloat16) if isinstance(x, Turned) else jnp.asarray(x, jnp.bfloat16)
+
+
+def described(graph: Graph, equation: Equation) -> str:
+    """An operation in words, with the shapes of what it takes."""
+    through = tuple(place for place, operand in enumerate(equation.inputs) if graph.depends(operand))
+    return f"{equation.said(through)} {[operand.shape for operand in equation.inputs]}"

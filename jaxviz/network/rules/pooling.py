@@ -1,7 +1,11 @@
-"""Pools over height and width with gradients that XLA:CPU runs fast; on an accelerator they run as they are."""
+"""Pools over height and width with gradients that XLA:CPU runs fast; on an accelerator they run as they are.
+
+As they are, on values in whatever order their axes stand.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,9 +13,12 @@ import jax.numpy as jnp
 from jaxviz.network.geometry import Geometry
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Value
-from jaxviz.network.layout import arranged, from_arranged
+from jaxviz.network.layout import Turned, arranged, from_arranged
 from jaxviz.network.rules import cpu, plain
 from jaxviz.network.rules.base import Replayed, Settings
+from jaxviz.network.rules.elementwise import described
+
+BY_AXIS = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")  # parameters
 
 
 def maximum(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -55,6 +62,24 @@ def total(graph: Graph, equation: Equation, settings: Settings) -> Replayed | No
         return [from_arranged(y, equation.outputs[0].shape, axes)]
 
     return Replayed(equation.inputs, run, f"sum_pool {found} {operand.shape}", keeps_bfloat16=False)
+
+
+def as_it_is(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
+    """Any pool, in the order of axes in which its operand comes."""
+    (operand,), (output,) = equation.inputs, equation.outputs
+
+    def run(arguments: list[Any], redirected: bool) -> list[Any]:
+        (x,) = arguments
+        if not isinstance(x, Turned):
+            return equation.bind(arguments)
+        axes = (*(axis for axis in range(len(operand.shape)) if axis not in x.order), *x.order)
+        params = {name: tuple(equation.params[name][axis] for axis in axes) for name in BY_AXIS}
+        same = replace(equation, params=equation.params | params)
+        return [from_arranged(y, output.shape, axes) for y in same.bind([arranged(x, operand.shape, axes)])]
+
+    return Replayed(
+        equation.inputs, run, described(graph, equation), keeps_bfloat16=equation.name != "reduce_window_sum"
+    )
 
 
 def _read(

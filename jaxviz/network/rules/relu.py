@@ -6,11 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jaxviz.network.geometry import is_number
 from jaxviz.network.graph import Graph
-from jaxviz.network.jaxprs import Equation, Operand
+from jaxviz.network.jaxprs import RELUS, Equation, Operand
 from jaxviz.network.layout import Turned
 from jaxviz.network.naming import clipped_kind
 from jaxviz.network.rules import redirect
@@ -22,10 +21,12 @@ PLAIN: dict[str, Callable[[Any], Any]] = {"relu": jax.nn.relu, "relu6": jax.nn.r
 
 
 def named(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
-    """`jax.nn.relu` and `jax.nn.relu6`, which have a derivative of their own."""
-    if equation.function not in REDIRECTED or len(equation.inputs) != 1:
+    """`jax.nn.relu` and `jax.nn.relu6`; what else is called so keeps the derivative that it has."""
+    if not equation.relu:
         return None
-    return _relu(graph, equation, settings, equation.inputs[0], equation.function)
+    (operand,), function = equation.inputs, RELUS[equation.relu]
+    usual = Replayed((operand,), lambda arguments, redirected: [_each(function, arguments[0])], "as in jax.nn")
+    return _replaced(usual, operand, equation.relu)
 
 
 def maximum(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -66,16 +67,15 @@ def _relu(graph: Graph, equation: Equation, settings: Settings, operand: Operand
 def _replaced(plain: Replayed, operand: Operand, kind: str) -> Replayed:
     """The operation itself, or where it is redirected the ReLU of `operand`, which comes last."""
 
+    def of_one_image(x: Any) -> Any:
+        return REDIRECTED[kind](x[None])[0]
+
     def run(arguments: list[Any], redirected: bool) -> list[Any]:
         *usual, x = arguments
-        if redirected:
-            function = REDIRECTED[kind]
-        elif plain.keeps_bfloat16 or x.dtype != jnp.bfloat16:
-            return plain.run(usual, redirected)
-        else:
-            function = PLAIN[kind]
-        if not isinstance(x, Turned):
-            return [function(x)]
-        return [x._replace(array=function(x.array[None])[0])]
+        return [_each(of_one_image, x)] if redirected else plain.run(usual, redirected)
 
     return Replayed((*plain.inputs, operand), run, f"{kind} of the last, or {plain.said}")
+
+
+def _each(function: Callable[[Any], Any], x: Any) -> Any:
+    return x._replace(array=function(x.array)) if isinstance(x, Turned) else function(x)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 from jax import lax
 
 from jaxviz.network.graph import Graph
@@ -21,7 +22,7 @@ def transpose(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
     def run(arguments: list[Any], redirected: bool) -> list[Any]:
         return [relabelled(arguments[0], operand.shape, output.shape, moved)]
 
-    return Replayed(equation.inputs, run, described(equation))
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def reshape(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -39,7 +40,7 @@ def reshape(graph: Graph, equation: Equation, settings: Settings) -> Replayed | 
             return equation.bind(arguments)
         return [relabelled(arguments[0], operand.shape, output.shape, moved)]
 
-    return Replayed(equation.inputs, run, described(equation))
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def pad(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -57,7 +58,7 @@ def pad(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None
             return [lax.pad(x, _typed(fill, x), config)]
         return [Turned(lax.pad(x.array, _typed(fill, x), [config[axis] for axis in x.order]), x.order, output.shape)]
 
-    return Replayed(equation.inputs, run, described(equation))
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def concatenate(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
@@ -74,7 +75,37 @@ def concatenate(graph: Graph, equation: Equation, settings: Settings) -> Replaye
         parts = [in_order(x, shape, order) for x, shape in zip(arguments, shapes, strict=True)]
         return [Turned(lax.concatenate(parts, order.index(along)), order, output.shape)]
 
-    return Replayed(equation.inputs, run, described(equation))
+    return Replayed(equation.inputs, run, described(graph, equation))
+
+
+def cut(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
+    """Every so many rows, columns or channels from one to another."""
+    (output,), params = equation.outputs, equation.params
+    starts, ends = params["start_indices"], params["limit_indices"]
+    steps = params["strides"] or (1,) * len(starts)
+
+    def run(arguments: list[Any], redirected: bool) -> list[Any]:
+        (x,) = arguments
+        if not isinstance(x, Turned):
+            return equation.bind(arguments)
+        part = lax.slice(x.array, *([numbers[axis] for axis in x.order] for numbers in (starts, ends, steps)))
+        return [_long(part, x.order, output.shape)]
+
+    return Replayed(equation.inputs, run, described(graph, equation))
+
+
+def split(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
+    """Parts one behind the other."""
+    sizes, along = equation.params["sizes"], equation.params["axis"]
+
+    def run(arguments: list[Any], redirected: bool) -> list[Any]:
+        (x,) = arguments
+        if not isinstance(x, Turned) or along not in x.order:
+            return equation.bind([whole(x)])
+        parts = lax.split(x.array, sizes, axis=x.order.index(along))
+        return [_long(part, x.order, output.shape) for part, output in zip(parts, equation.outputs, strict=True)]
+
+    return Replayed(equation.inputs, run, described(graph, equation))
 
 
 def reduce(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
@@ -91,7 +122,13 @@ def reduce(graph: Graph, equation: Equation, settings: Settings) -> Replayed:
         reduced = over(x.array, tuple(place for place, axis in enumerate(x.order) if axis in axes))
         return [Turned(reduced, tuple(left.index(axis) for axis in x.order if axis not in axes), output.shape)]
 
-    return Replayed(equation.inputs, run, described(equation), keeps_bfloat16=False)
+    return Replayed(equation.inputs, run, described(graph, equation), keeps_bfloat16=False)
+
+
+def _long(array: jax.Array, order: tuple[int, ...], shape: tuple[int, ...]) -> Turned:
+    """A value whose array may have axes of length 1 still."""
+    left = tuple(axis for axis in order if shape[axis] != 1)
+    return Turned(array.reshape([shape[axis] for axis in left]), left, shape)
 
 
 def _typed(fill: Any, x: Any) -> Any:
@@ -105,6 +142,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "reduce_max": (reduce,),
     "reduce_sum": (reduce,),
     "reshape": (reshape,),
+    "slice": (cut,),
+    "split": (split,),
     "squeeze": (reshape,),
     "transpose": (transpose,),
 }

@@ -7,24 +7,18 @@ from the others by colour and by bold type.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape
 
+from benchmarks.contestants import ENTRIES
+from benchmarks.measure.race_text import at_layers, seconds_text, work
+from benchmarks.records import Result
 from benchmarks.settings import REFERENCE
 
 WIDTH = 800
 LABELS_PX, VALUES_PX, MARGIN_PX = 236, 132, 20  # left column, room right of the longest bar, outer margin
 ROW_PX, BAR_PX, HEADING_PX, TITLE_PX = 27, 18, 38, 62
-
-NAMES = {
-    "keras": "Keras, as published",
-    "tensorflow_batched": "TensorFlow, batched",
-    "keras_jax": "Keras on JAX",
-    "pytorch": "PyTorch",
-    "plain_jax": "plain JAX",
-    "jaxviz_float32": "jaxviz float32",
-    "jaxviz_bfloat16": "jaxviz bfloat16",
-}
 
 # What is drawn in which colour: (light, dark), GitHub's own, each at least 4.5:1 against the paper where it is text.
 COLOURS = {
@@ -47,42 +41,38 @@ text { font: 15px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans
 """
 
 
-def svg(result: dict[str, Any]) -> str:
+def svg(result: Result) -> str:
     """The chart as SVG text."""
-    layers = result["layers"]
-    fastest = max(
-        entry["times_as_fast_as"][REFERENCE] for layer in layers.values() for entry in layer["contestants"].values()
-    )
+    layers = at_layers(result)
+    fastest = max(entry["times_as_fast_as"][REFERENCE] for layer in layers.values() for entry in layer.values())
     px_per_unit = (WIDTH - LABELS_PX - VALUES_PX - MARGIN_PX) / fastest
     rows, y = [], TITLE_PX
     for name, layer in layers.items():
         rows.append(_text(MARGIN_PX, y + 24, name, "layer"))
         y += HEADING_PX
-        x, end = LABELS_PX + px_per_unit, y + ROW_PX * len(layer["contestants"])
+        x, end = LABELS_PX + px_per_unit, y + ROW_PX * len(layer)
         rows.append(f'<line class="one" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{end}"/>')
-        baseline_s = layer["contestants"][REFERENCE]["median_s"]
-        for contestant, entry in layer["contestants"].items():
+        baseline_s = layer[REFERENCE]["median_s"]
+        for contestant, entry in layer.items():
             rows.append(_bar(contestant, entry, y, px_per_unit, baseline_s))
             y += ROW_PX
-    height = y + MARGIN_PX
-    settings, hardware = result["settings"], result["hardware"]
-    work = f"{settings['filters']} filters x {settings['steps']} steps at {settings['size']} px"
+    height, host = y + MARGIN_PX, result.hardware
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
             f'height="{height}" role="img">',
-            f"<title>{escape(work)}: speed in multiples of Keras's</title>",
+            f"<title>{escape(work(result))}: speed in multiples of Keras's</title>",
             f"<style>{_style()}</style>",
             f'<rect class="paper" x="0.5" y="0.5" width="{WIDTH - 1}" height="{height - 1}" rx="8"/>',
             _text(MARGIN_PX, 32, "Times as fast as Keras (longer is better)", "title"),
-            _text(MARGIN_PX, 54, f"ResNet50V2, {work}, {hardware['cores']} cores of {hardware['cpu']}", "quiet"),
+            _text(MARGIN_PX, 54, f"ResNet50V2, {work(result)}, {host.cores} cores of {host.cpu}", "quiet"),
             *rows,
             "</svg>\n",
         ]
     )
 
 
-def _bar(contestant: str, entry: dict[str, Any], y: int, px_per_unit: float, baseline_s: float) -> str:
+def _bar(contestant: str, entry: Mapping[str, Any], y: int, px_per_unit: float, baseline_s: float) -> str:
     speed = entry["times_as_fast_as"][REFERENCE]
     mine = " mine" if contestant.startswith("jaxviz") else ""
     colour = {"jaxviz_float32": "ours", "jaxviz_bfloat16": "half"}.get(contestant, "bar")
@@ -90,19 +80,13 @@ def _bar(contestant: str, entry: dict[str, Any], y: int, px_per_unit: float, bas
     middle = y + ROW_PX / 2
     end = LABELS_PX + speed * px_per_unit
     parts = [
-        _text(LABELS_PX - 10, middle + 5, NAMES[contestant], f"right{mine}"),
+        _text(LABELS_PX - 10, middle + 5, ENTRIES[contestant].name, f"right{mine}"),
         f'<rect class="{colour}" x="{LABELS_PX}" y="{middle - BAR_PX / 2}" width="{speed * px_per_unit:.1f}" '
         f'height="{BAR_PX}" rx="2"/>',
         f'<line class="spread" x1="{slow:.1f}" x2="{fast:.1f}" y1="{middle}" y2="{middle}"/>',
         _text(max(end, fast) + 8, middle + 5, f"{speed:.2f}x, {seconds_text(entry)}", f"value{mine}"),
     ]
     return "\n".join(parts)
-
-
-def seconds_text(entry: dict[str, Any]) -> str:
-    """`7.8 s`, `195 s`; with a tilde where fewer filters were measured and scaled."""
-    seconds = entry["median_s"]
-    return f"{'~' if entry['scaled'] else ''}{seconds:.{0 if seconds >= 100 else 1}f} s"
 
 
 def _style() -> str:
