@@ -281,22 +281,21 @@ class RenderConfig:
         return from_json(json.dumps(values), RecordedConfig)  # as JSON, NumPy's floats are floats
 
 
+def _recorded(kind: type[RenderConfig]) -> type[msgspec.Struct]:
+    """A `RenderConfig` in a recipe, less NOT_RECORDED.
+
+    A field that a record lacks has its default: a new field's default is what was done without it, or the recipes'
+    schema is raised. A field that is unknown is refused.
+    """
+    hints = get_type_hints(kind) | NORMALIZED
+    recorded = [(one.name, hints.get(one.name), one.default) for one in fields(kind) if one.name not in NOT_RECORDED]
+    return msgspec.defstruct("RecordedConfig", recorded, frozen=True, forbid_unknown_fields=True, module=__name__)
+
+
 if TYPE_CHECKING:
     RecordedConfig = RenderConfig  # which has its fields
 else:
-    # A `RenderConfig` in a recipe, less NOT_RECORDED. A field that a record lacks has its default: a new field's
-    # default is what was done without it, or the recipes' schema is raised. A field that is unknown is refused.
-    RecordedConfig = msgspec.defstruct(
-        "RecordedConfig",
-        [
-            (one.name, (get_type_hints(RenderConfig) | NORMALIZED).get(one.name), one.default)
-            for one in fields(RenderConfig)
-            if one.name not in NOT_RECORDED
-        ],
-        frozen=True,
-        forbid_unknown_fields=True,
-        module=__name__,
-    )
+    RecordedConfig = _recorded(RenderConfig)
 
 
 _ATTRIBUTES = "\n        ".join(f"{each.name}: {each.metadata['help']}." for each in fields(RenderConfig))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers_layers import FACTS
 from helpers_storage import CHANNEL
 from msgspec.structs import replace
 
@@ -72,6 +73,7 @@ def write_layer(
         schema=SCHEMA,
         model=recipe.model,
         layer=layer,
+        network=FACTS.get(layer),
         label=label,
         format="png",
         weights_sha256=recipe.weights_sha256,

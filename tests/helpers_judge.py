@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxviz.natural_images import NaturalImages
 class Mean:
     """The mean of a filter's map, times a factor; of an objective what `judge` needs."""
 
+    before_softmax: ClassVar[bool] = False
     factor: float = 1.0
 
     def __call__(self, activation, filter_index):

@@ -24,7 +24,7 @@ def small_preset(preset: str, **overrides: object) -> RenderConfig:
 
 def dead_under_relu() -> Model:
     """A convolution and a ReLU; filter 0 has a bias so low that its map is 0 for all starting noise."""
-    return dead_under(jax.nn.relu, bias=(-1.5, 0.5))
+    return dead_under(jax.nn.relu, bias=(-0.4, 0.5))
 
 
 def dead_branch() -> Model:

@@ -110,7 +110,7 @@ def test_merge_makes_grids_and_summaries_of_what_is_there(tiny: None, tmp_path: 
     assert run("merge", tmp_path / "a").code == 0
     merged, whole = lasting(tmp_path / "a"), lasting(tmp_path / "b")
     record = f"{TINY}/wide_conv/keras/layer.json"
-    for name in ("device", "place"):
+    for name in ("device", "network"):
         merged[record][name] = whole[record][name]  # the pictures do not tell
     assert merged == whole
 

@@ -27,7 +27,7 @@ def program(weights: int, images: int) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("side", "expected"), [(32, 8), (64, 8), (96, 4), (97, 2), (128, 2), (180, 1), (512, 1)])
 def test_cpu_batch_holds_about_as_many_pixels_at_every_size(side, expected):
-    assert batch_size.automatic([], side * side) == expected
+    assert batch_size.automatic(0, side * side) == expected
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,12 @@ def test_cpu_batch_holds_about_as_many_pixels_at_every_size(side, expected):
 )
 def test_cpu_batch_is_larger_where_weights_outgrow_the_cache(monkeypatch, side, weight_bytes, expected):
     monkeypatch.setattr(batch_size, "cache_bytes", lambda: 1000)
-    assert batch_size.automatic([SimpleNamespace(nbytes=weight_bytes)], side * side) == expected
+    assert batch_size.automatic(weight_bytes, side * side) == expected
 
 
 def test_accelerator_gets_a_whole_layer(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert batch_size.automatic([], 180 * 180) == batch_size.ACCELERATOR
+    assert batch_size.automatic(0, 180 * 180) == batch_size.ACCELERATOR
 
 
 @pytest.mark.parametrize(

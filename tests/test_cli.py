@@ -119,7 +119,6 @@ print("loaded:", *sorted({{"jax", "jaxlib", "flax", "tensorflow", "torch"}} & sy
         ["--version"],
         ["models"],
         ["models", "--json"],
-        ["layers", "resnet50v2"],
         ["render", "--help"],
         ["bench", "--help"],
         ["bench", "compare", "a.json", "b.json"],

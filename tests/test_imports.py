@@ -33,7 +33,7 @@ ROWS = [
     {"jaxviz.cli.dry_run", "jaxviz.cli.work"},
     {"jaxviz.cli.bench_text", "jaxviz.cli.compare_text", "jaxviz.cli.render_text"},
     {"jaxviz.cli.options", "jaxviz.cli.progress", "jaxviz.cli.start", "jaxviz.cli.terminal"},
-    {"jaxviz.estimate", "jaxviz.jobs"},
+    {"jaxviz.api", "jaxviz.estimate", "jaxviz.jobs"},
     {"jaxviz.atlas", "jaxviz.merge", "jaxviz.short_run"},
     {"jaxviz.early_checks"},
     {"jaxviz.job_schema", "jaxviz.task", "jaxviz.writer"},
@@ -99,6 +99,9 @@ ROWS = [
         "jaxviz.files",
         "jaxviz.locks",
         "jaxviz.paths",
+        "jaxviz.judged_values",
+        "jaxviz.shard",
+        "jaxviz.terms",
         "jaxviz.errors",
     },
 ]

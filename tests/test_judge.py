@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -233,7 +234,7 @@ def test_images_of_one_size_are_compiled_for_once():
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class OfLogits(Mean):
-    before_softmax = True
+    before_softmax: ClassVar[bool] = True
 
 
 def test_objective_of_logits_gets_them():

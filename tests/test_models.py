@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers_networks import conv, kernel, network
 
 import jaxviz
 from jaxviz import Model, RenderConfig, load_model, render_layer
 from jaxviz.errors import ConfigError, UnknownLayerError, UnknownModelError, WeightsError
+from jaxviz.network.rules import Settings
 
 
 class Small(nnx.Module):
@@ -88,7 +91,7 @@ def test_from_callable_refuses_weights_that_are_not_finite():
 
 def test_forward_that_returns_no_activation_is_named(small):
     model = Model.from_callable(lambda weights, images, layer: images.sum(), {}, lambda rgb: rgb, layers=["a"])
-    with pytest.raises(ConfigError, match="forward must return"):
+    with pytest.raises(ConfigError, match="forward must give"):
         render_layer(model, "a", [0], small)
 
 
@@ -177,3 +180,23 @@ def test_border_that_leaves_nothing_is_refused(toy_model):
 def test_non_square_images_render(toy_model):
     result = render_layer(toy_model, "conv_a", [0], RenderConfig.keras(image_size=(60, 90), crop=10, steps=2))
     assert result.pictures.shape == (1, 40, 70, 3)
+
+
+def test_network_that_computes_in_bfloat16_keeps_its_own_numbers():
+    """Its weights and activations are bfloat16; the plain path and the rules give the same of them."""
+
+    def forward(weights, images):
+        first = conv(images.astype(jnp.bfloat16), weights["conv"])
+        relu = jax.nn.relu(first)
+        return {"conv": first, "relu": relu, "gelu": jax.nn.gelu(relu), "mean": relu.mean(axis=(1, 2))}
+
+    weights = {"conv": {"kernel": kernel(0, 3, 3, 3, 6).astype(jnp.bfloat16)}}
+    model = network("rounded", forward, weights)
+    images = jax.random.normal(jax.random.key(0), (2, 12, 12, 3))
+    for layer, expected in forward(weights, images).items():
+        assert expected.dtype == jnp.bfloat16
+        route = model.route(layer, (12, 12), Settings("cpu"))
+        by_rules = jax.vmap(partial(route.activation, model.prepare(route)))(images)
+        for found in (model.activation(images, layer), by_rules):
+            assert found.dtype == jnp.float32
+            np.testing.assert_allclose(found, expected.astype(jnp.float32), rtol=0.02, atol=1e-2, err_msg=layer)

@@ -73,7 +73,7 @@ def test_every_option_is_a_field_of_what_a_command_asks_for() -> None:
     fields = {
         field.name for kind in (RenderConfig, RenderRequest, ObjectiveRequest) for field in dataclasses.fields(kind)
     }
-    assert set(BY_NAME) - {"filters"} == fields - {"model", "config", "name"}
+    assert set(BY_NAME) - {"filters"} == fields - {"model", "config", "name", "given"}
 
 
 @pytest.mark.parametrize("command", ["render", "atlas"])
@@ -145,6 +145,7 @@ fields = [("glow", float, config.setting(0.25, config.weight, "How much it glows
 config.RenderConfig = dataclasses.make_dataclass(
     "RenderConfig", fields, bases=(config.RenderConfig,), frozen=True, kw_only=True
 )
+config.RecordedConfig = config._recorded(config.RenderConfig)
 """
 
 
@@ -173,9 +174,9 @@ def test_new_setting_is_in_the_table_of_the_readme(tmp_path: Path) -> None:
 
 
 def test_new_setting_is_checked_and_part_of_the_recipe(tmp_path: Path) -> None:
-    code = "print(config.RenderConfig.keras(glow=2).numbers()['glow'])\ntry: config.RenderConfig.keras(glow=-1)\n"
+    code = "print(config.RenderConfig.keras(glow=2).numbers().glow)\ntry: config.RenderConfig.keras(glow=-1)\n"
     printed = with_glow(tmp_path, code + "except ValueError: pass\nexcept Exception as error: print(error)")
-    assert printed == "2\nglow -1 is not a finite number from 0 to 1e+30\n"
+    assert printed == "2.0\nglow -1 is not a finite number from 0 to 1e+30\n"
 
 
 # Each reader's words

@@ -135,11 +135,16 @@ def test_layer_json_records(tmp_path: Path, key: str, value: object) -> None:
     assert layer_json(fill(tmp_path, picture(0)))[key] == value
 
 
-def test_layer_json_records_the_place_of_the_layer(toy_model: Model, small: RenderConfig, tmp_path: Path) -> None:
+def test_layer_json_records_what_the_network_says_of_the_layer(
+    toy_model: Model, small: RenderConfig, tmp_path: Path
+) -> None:
     for layer in toy_model.layers[:2]:
         jaxviz.render_layer(toy_model, layer, [0], small).save(tmp_path)
-    files = {layer: tmp_path / "toy" / layer / "keras" / "layer.json" for layer in toy_model.layers[:2]}
-    assert [json.loads(file.read_text())["place"] for file in files.values()] == [0, 1]
+    files = [tmp_path / "toy" / layer / "keras" / "layer.json" for layer in toy_model.layers[:2]]
+    assert [json.loads(file.read_text())["network"] for file in files] == [
+        {"kind": "conv", "channels": 8, "place": 1, "layers": 3, "receptive_field": 5},
+        {"kind": "relu", "channels": 8, "place": 2, "layers": 3, "receptive_field": 5},
+    ]
 
 
 def test_layer_json_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -20,9 +20,8 @@ import h5py
 
 from jaxviz.errors import WeightsError
 from jaxviz.models import weight_shapes
-from jaxviz.models.keras_weights import kind_of
 from weights_convert.archives import open_zip, read_member
-from weights_convert.match import MatchedWeights, Target, match_arrays
+from weights_convert.match import MatchedWeights, Target, kind_of, match_arrays
 
 IGNORED = ("optimizer_weights/*", "optimizer/*", "_optimizer/*")  # the training state of a whole-model file
 LEGACY_MODEL_GROUP = "model_weights"

@@ -83,6 +83,11 @@ def match_arrays(
     return MatchedWeights(arrays, has_head)
 
 
+def kind_of(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """What a layer with weights of these shapes is: batch_norm, conv, depthwise_conv or dense."""
+    return "batch_norm" if "gamma" in shapes else {4: "conv", 3: "depthwise_conv", 2: "dense"}[len(shapes["kernel"])]
+
+
 def head_layers(model_name: str) -> set[str]:
     """Layers with weights that only the model with its head has."""
     return set(weight_shapes(model_name, head=True)) - set(weight_shapes(model_name))

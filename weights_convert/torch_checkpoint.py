@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 
 from jaxviz.errors import WeightsError
 from jaxviz.models import weight_shapes
-from jaxviz.models.efficientnet_lite import block_settings
-from jaxviz.models.keras_weights import kind_of
 from weights_convert.archives import open_zip, read_member
-from weights_convert.match import MatchedWeights, Target, match_arrays
+from weights_convert.match import MatchedWeights, Target, kind_of, match_arrays
 
 IGNORED = ("*.num_batches_tracked",)  # counts training steps; inference has no use for it
 
@@ -253,6 +251,8 @@ def _view(name: str, tensor: _Tensor, storages: Mapping[str, memoryview]) -> NDA
 
 def _targets(model_name: str) -> dict[str, Target]:
     """Which weight each array of the published checkpoints is meant for."""
+    from jaxviz.models.efficientnet_lite import block_settings  # imports jax
+
     layers = {"_conv_stem": "stem_conv", "_bn0": "stem_bn", "_conv_head": "head_conv", "_bn1": "head_bn"}
     layers["_fc"] = "predictions"
     for index, (stage, repeat, _, _, expansion, _) in enumerate(block_settings(model_name)):

@@ -82,14 +82,6 @@ def from_state(state: State) -> dict[str, dict[str, jax.Array]]:
     return weights
 
 
-def kind_of(arrays: Mapping[str, Any]) -> str:
-    """What a layer with these weights, or shapes of them, is: batch_norm, conv, depthwise_conv or dense."""
-    if "gamma" in arrays:
-        return "batch_norm"
-    kernel = arrays["kernel"]
-    return {4: "conv", 3: "depthwise_conv", 2: "dense"}[len(getattr(kernel, "shape", kernel))]
-
-
 def weight_shapes(family: Family, *, head: bool = True) -> Shapes:
     """Shape of every weight array, {layer: {parameter: shape}}, in the order of the network; nothing is computed."""
     found = abstract_module(family, head=head)
