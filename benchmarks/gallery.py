@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import jaxviz
 from benchmarks.settings import REAL_MODEL, ROOT
-from jaxviz import images
+from jaxviz.pictures import images
 
 LAYERS = {"block2_2_expand_conv": "near the input", "block6_3_expand_conv": "deep"}
 PRESETS = ("keras", "distill")

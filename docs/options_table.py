@@ -13,8 +13,8 @@ from typing import get_type_hints
 
 from msgspec import Struct
 
-from jaxviz.job_schema import Atlas, JobFile, LayerFilters
-from jaxviz.options import OPTIONS, Option
+from jaxviz.jobs.schema import Atlas, JobFile, LayerFilters
+from jaxviz.render.options import OPTIONS, Option
 
 PAGE = Path(__file__).parent / "options.md"
 BEGIN, END = "<!-- options:begin -->\n", "<!-- options:end -->\n"

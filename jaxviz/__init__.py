@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from jaxviz.loading import load_model
     from jaxviz.models import list_models
     from jaxviz.network.model import Model
-    from jaxviz.recipe import Picture
-    from jaxviz.result import LayerResult
+    from jaxviz.render.recipe import Picture
+    from jaxviz.store.result import LayerResult
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "LayerResult": "jaxviz.result",
+    "LayerResult": "jaxviz.store.result",
     "Model": "jaxviz.network.model",
-    "Picture": "jaxviz.recipe",
+    "Picture": "jaxviz.render.recipe",
     "RenderConfig": "jaxviz.config",
     "iter_render": "jaxviz.api",
     "list_models": "jaxviz.models",

@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxviz.algebra import Objective
-from jaxviz.atlas import run_tasks
+from jaxviz.ascent.algebra import Objective
 from jaxviz.config import RenderConfig
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.events import Event, LayerDone, Report
+from jaxviz.jobs.atlas import run_tasks
+from jaxviz.jobs.events import Event, LayerDone, Report
+from jaxviz.jobs.task import FilterList, LayerChoice, ObjectiveRequest, RenderRequest, atlas_tasks
 from jaxviz.network.model import Model
-from jaxviz.plan import Plan, plan_render, smaller_batch
-from jaxviz.recipe import Picture
-from jaxviz.render import iter_pictures
-from jaxviz.request import Filters
-from jaxviz.result import LayerResult
-from jaxviz.shard import parse_shard
-from jaxviz.task import FilterList, LayerChoice, ObjectiveRequest, RenderRequest, atlas_tasks
+from jaxviz.render.batches import iter_pictures
+from jaxviz.render.plan import Plan, plan_render, smaller_batch
+from jaxviz.render.recipe import Picture
+from jaxviz.render.request import Filters
+from jaxviz.render.shard import parse_shard
+from jaxviz.store.result import LayerResult
 
 
 def render_layer(
@@ -49,7 +49,7 @@ def render_layer(
         layer: a name in `model.layers`.
         filters: distinct filter numbers, "all", or None for the first 64.
         config: how; default `RenderConfig.keras()`.
-        objective: what to maximise, from `jaxviz.objectives`; default the mean of the filter, `Channel()`.
+        objective: what to maximise, from `jaxviz.ascent.objectives`; default the mean of the filter, `Channel()`.
         replicas: pictures of each filter, from different noise; with `Diversity` in the objective they differ more.
         snapshots: steps after which the picture is kept too, such as (1, 8, 32); 0 is the start.
         initial_images: float32 (filters, height, width, 3) in model space to start from instead of noise, for the

@@ -2,7 +2,8 @@
 
 Bytes go to a temporary file beside the target, reach the disk, and take the target's name in one step. All
 of jaxviz and weights_convert writes through here, so that a full or read-only disk is met in one place. A
-temporary file's name tells its process, so that what a killed one left behind can be known and removed.
+temporary file's name tells its process, so that what a killed one left behind can be known and removed. Where jaxviz
+keeps files for the user stands here too: one cache directory, overridden by JAXVIZ_CACHE.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import socket
 import tempfile
 import threading
 from pathlib import Path
+
+import platformdirs
 
 from jaxviz.errors import StorageError
 
@@ -114,3 +117,20 @@ def _umask() -> int:
         mask = os.umask(0)
         os.umask(mask)
         return mask
+
+
+def cache_dir() -> Path:
+    """The per-user cache directory (not created here)."""
+    override = os.environ.get("JAXVIZ_CACHE")
+    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("jaxviz", appauthor=False))
+
+
+def weights_dir() -> Path:
+    """Where converted weights are kept."""
+    return cache_dir() / "weights"
+
+
+def keras_cache_dir() -> Path:
+    """Where Keras itself keeps the weight files that it downloaded (KERAS_HOME, else ~/.keras)."""
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"

@@ -111,7 +111,7 @@ LONGEST = (
     "test_pictures",
     "test_verify",
     "test_fast_path",
-    "test_devices",
+    "test_machine",
     "test_readme",
     "test_tour",
     "test_gallery_browser",

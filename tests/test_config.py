@@ -206,7 +206,8 @@ def test_numbers_tell_two_seeds_apart() -> None:
 
 def test_names_are_those_that_there_are():
     """config.py may not import jax, so it holds the names a second time."""
-    from jaxviz import config, optimizers, parameterizations
+    from jaxviz import config
+    from jaxviz.ascent import optimizers, parameterizations
 
     assert set(config.OPTIMIZERS) == set(optimizers.OPTIMIZERS)
     assert set(config.PARAMETERIZATIONS) == set(parameterizations.PARAMETERIZATIONS)

@@ -15,7 +15,7 @@ from helpers_storage import OTHER_RECIPE, fill, picture
 
 from jaxviz.errors import StorageError
 from jaxviz.files import check_writable, write_atomically
-from jaxviz.storage import LayerFolder
+from jaxviz.store.folder import LayerFolder
 
 # The one writer
 

@@ -196,7 +196,7 @@ def test_python_example_runs(tmp_path, monkeypatch):
 def test_objectives_example_runs(tmp_path, monkeypatch):
     """As it stands there, made small: fewer steps, two replicas, a layer nearer the input."""
     monkeypatch.chdir(tmp_path)
-    source = example("jaxviz.objectives")
+    source = example("jaxviz.ascent.objectives")
     for there, quick in (
         ("steps=32, image_size=96", "steps=1, image_size=48"),
         ("replicas=4", "replicas=2"),

@@ -12,7 +12,7 @@ import typer
 
 from jaxviz.errors import JaxvizError
 from jaxviz.models import check_model
-from jaxviz.options import for_command_line
+from jaxviz.render.options import for_command_line
 from weights_convert import digests
 from weights_convert.locate import published_weights
 from weights_convert.progress import DownloadBar
@@ -106,7 +106,7 @@ def verify(
     Exits with 1 if any is out of tolerance. Needs: pip install 'jaxviz-atlas[verify]'.
     """
     with _reported_errors():
-        from jaxviz.devices import start_backend
+        from jaxviz.machine import start_backend
         from weights_convert.verify import RANDOM
         from weights_convert.verify import verify as compare
 

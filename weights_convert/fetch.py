@@ -22,8 +22,7 @@ import pooch
 import requests
 
 from jaxviz.errors import StorageError, WeightsUnavailableError
-from jaxviz.files import TEMPORARY_PREFIX
-from jaxviz.paths import cache_dir
+from jaxviz.files import TEMPORARY_PREFIX, cache_dir
 from weights_convert import digests
 from weights_convert.safetensors_file import cache_path
 from weights_convert.sources import KERAS_BASE_URL, KERAS_FILES, KerasFile

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxviz.errors import WeightsError, WeightsUnavailableError
+from jaxviz.files import keras_cache_dir
 from jaxviz.models import check_model
-from jaxviz.paths import keras_cache_dir
 from weights_convert import digests
 from weights_convert.fetch import ProgressBar, published_file, unavailable
 from weights_convert.read import ConvertedWeights, read_weights

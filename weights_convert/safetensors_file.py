@@ -13,9 +13,8 @@ import safetensors
 import safetensors.numpy
 
 from jaxviz.errors import WeightsError
-from jaxviz.files import write_atomically
+from jaxviz.files import weights_dir, write_atomically
 from jaxviz.models import weight_shapes
-from jaxviz.paths import weights_dir
 from weights_convert.match import MatchedWeights, Weights, match_arrays
 
 METADATA_KEY = "weights_convert"

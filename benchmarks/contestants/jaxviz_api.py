@@ -15,7 +15,7 @@ from benchmarks.clock import CompileClock
 from benchmarks.contestants import Climb, Prepared, UnavailableError
 from benchmarks.settings import INITIAL_RANGE, Task
 from jaxviz.errors import ConfigError
-from jaxviz.plan import plan_render
+from jaxviz.render.plan import plan_render
 
 
 class Jaxviz:

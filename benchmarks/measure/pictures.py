@@ -1,7 +1,7 @@
 """What the presets' pictures are worth, on EfficientNet-Lite0 with its real weights; README.md explains the columns.
 
-Every filter's saved 8-bit picture is judged beside natural images (jaxviz/judge.py). Every share counts all filters,
-dead ones too: a filter without a percentile or a rank has not reached any. Nothing here is about time.
+Every filter's saved 8-bit picture is judged beside natural images (jaxviz/judge). Every share counts all filters, dead
+ones too: a filter without a percentile or a rank has not reached any. Nothing here is about time.
 """
 
 from __future__ import annotations

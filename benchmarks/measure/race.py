@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def measure(bench: Bench) -> dict[str, Any]:
     """Layer by layer: matrix products, then everybody in turns."""
-    from jaxviz.devices import available_cores
+    from jaxviz.machine import available_cores
     from jaxviz.models import architecture
 
     settings = bench.settings

@@ -13,8 +13,8 @@ import jaxviz
 from benchmarks.clock import Clock, CompileClock
 from benchmarks.numbers import finite_floats
 from jaxviz.bench import dot, machine
-from jaxviz.judged import entries as entries_of
-from jaxviz.measures import high_frequency_share
+from jaxviz.judge.plan_judge import entries as entries_of
+from jaxviz.view.measures import high_frequency_share
 
 DOT_SIDE = 2048  # fixed, so that rates compare between races
 COMMON_PX = 128  # the pictures of all presets are brought to this side before their spectra are compared

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxviz.bench.figures import in_turns
-from jaxviz.devices import multiplies_bfloat16, ran_out_of_memory
+from jaxviz.machine import multiplies_bfloat16, ran_out_of_memory
 
 SIDES = tuple(2**power for power in range(10, 17))  # 1024 ... 65536, as far as they are quick and fit
 ENOUGH_S = 0.05  # a product that takes longer hides every overhead: no larger one is tried

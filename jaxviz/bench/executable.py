@@ -18,17 +18,17 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from msgspec.structs import replace
 
-from jaxviz import ascent
+from jaxviz.ascent import climb as ascent
+from jaxviz.ascent.objectives import Channel
+from jaxviz.ascent.parameterizations import Pixel
 from jaxviz.bench import machine
 from jaxviz.bench.records import Row, Settings
 from jaxviz.config import RenderConfig
-from jaxviz.devices import multiplies_bfloat16
+from jaxviz.machine import multiplies_bfloat16
 from jaxviz.network.head import Route
 from jaxviz.network.model import Model
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings as RuleSettings
-from jaxviz.objectives import Channel
-from jaxviz.parameterizations import Pixel
 
 SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
 

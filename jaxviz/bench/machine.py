@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 
 import jaxviz
 from jaxviz.bench.records import Hardware, Host
-from jaxviz.devices import available_cores
+from jaxviz.machine import available_cores
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 ACCELERATOR_PACKAGES = ("jax-", "libtpu", "nvidia-cudnn", "nvidia-cublas")  # beginnings of names; recorded if there

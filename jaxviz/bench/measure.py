@@ -24,16 +24,16 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxviz import ascent
+from jaxviz.ascent import climb as ascent
 from jaxviz.bench import dot, executable, machine
 from jaxviz.bench.executable import Bench, Program
 from jaxviz.bench.figures import LARGEST_AUTO_BATCH, rounded, sweep_end, with_figures
 from jaxviz.bench.records import DotRate, Report, Row, Settings, Sweep
 from jaxviz.bench.settings import command_of
 from jaxviz.config import RenderConfig
-from jaxviz.devices import batch_devices, ran_out_of_memory
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.loading import describe_model
+from jaxviz.machine import batch_devices, ran_out_of_memory
 from jaxviz.models import MODELS
 from jaxviz.models.random_weights import random_weights
 

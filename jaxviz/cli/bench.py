@@ -109,7 +109,7 @@ def _measure(settings: Settings, out: Path | None, *, as_json: bool) -> None:
     """Measure, print, write; what was done before Ctrl-C is kept."""
     from jaxviz.bench import machine
     from jaxviz.bench.measure import measure
-    from jaxviz.devices import available_cores
+    from jaxviz.machine import available_cores
 
     load, cores = machine.load_average(), available_cores()
     if machine.is_busy(load, cores):

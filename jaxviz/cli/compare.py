@@ -36,9 +36,9 @@ def compare(
     Measured values are medians over the pictures, with quartiles in brackets.
     """
     with reported_errors("interrupted: nothing was written"):
-        from jaxviz.catalogue import read_catalogue
         from jaxviz.cli.compare_text import comparison_json, comparison_text
-        from jaxviz.comparison import describe, find_layer
+        from jaxviz.store.catalogue import read_catalogue
+        from jaxviz.view.comparison import describe, find_layer
 
         catalogue = read_catalogue(folder)
         chosen = [find_layer(catalogue, text, model=model, label=name) for text in (first, second)]

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from jaxviz.cli.terminal import printable, table_lines
-from jaxviz.comparison import Description, differing_settings
-from jaxviz.measures import Row
+from jaxviz.view.comparison import Description, differing_settings
+from jaxviz.view.measures import Row
 
 NONE = "-"
 

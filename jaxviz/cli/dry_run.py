@@ -15,8 +15,8 @@ from jaxviz.errors import ConfigError
 from jaxviz.records import to_json
 
 if TYPE_CHECKING:
-    from jaxviz.estimate import Estimate, LayerEstimate
-    from jaxviz.task import LayerTask
+    from jaxviz.jobs.estimate import Estimate, LayerEstimate
+    from jaxviz.jobs.task import LayerTask
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Render nothing; print filters, FLOP, memory, disk and time of every layer.")
@@ -53,7 +53,7 @@ def dry_run(
     show_log(verbose=verbose, progress=progress)
     start_jax(keep_compiled=False)  # compilation is measured
     from jaxviz.errors import WeightsUnavailableError
-    from jaxviz.estimate import estimate
+    from jaxviz.jobs.estimate import estimate
 
     try:
         with spoken_progress() as speak:

@@ -47,9 +47,9 @@ def export(
             raise ConfigError(f"--tile {tile} is the size of a picture in the sprite; add --sprite, or leave it out")
         if tile is not None and tile < SMALLEST_TILE_PX:
             raise ConfigError(f"--tile {tile} is below {SMALLEST_TILE_PX} px. Type for example: --tile 64")
-        from jaxviz.catalogue import read_catalogue
-        from jaxviz.export import export as export_layers
-        from jaxviz.export import matching_layers
+        from jaxviz.store.catalogue import read_catalogue
+        from jaxviz.view.export import export as export_layers
+        from jaxviz.view.export import matching_layers
 
         catalogue = read_catalogue(folder)
         chosen = matching_layers(catalogue, layers)

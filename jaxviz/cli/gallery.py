@@ -14,7 +14,7 @@ from jaxviz.cli.progress import spoken_progress
 from jaxviz.cli.terminal import printable, reported_errors, show_left_out
 
 if TYPE_CHECKING:
-    from jaxviz.catalogue import LayerPictures
+    from jaxviz.store.catalogue import LayerPictures
 
 
 def gallery(
@@ -35,8 +35,8 @@ def gallery(
     It opens from disk, without a server. The same command makes it anew and touches no file that is not its own.
     """
     with reported_errors("interrupted: what is there of the gallery is whole files; the same command makes it anew"):
-        from jaxviz.catalogue import read_catalogue
-        from jaxviz.gallery.site import build_site
+        from jaxviz.store.catalogue import read_catalogue
+        from jaxviz.view.gallery.site import build_site
 
         started = time.perf_counter()
         with spoken_progress() as say:

@@ -23,7 +23,7 @@ def merge(
     The shard that finds a layer complete does the same; this is for those whose other shards never ran.
     """
     with reported_errors("interrupted: the same command starts again"):
-        from jaxviz.merge import merge as merged_layers
+        from jaxviz.store.merge import merge as merged_layers
 
         layers = []
         for one in merged_layers(folder):

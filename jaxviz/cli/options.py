@@ -1,6 +1,6 @@
 """Options that several commands share: they mean the same everywhere. How values are written: spelling.py.
 
-Those of a render are declared in jaxviz/options.py; `@takes_render_options` gives them to a command.
+Those of a render are declared in jaxviz/render/options.py; `@takes_render_options` gives them to a command.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from jaxviz import options
-from jaxviz.options import Option
+from jaxviz.render import options
+from jaxviz.render.options import Option
 
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from jaxviz.errors import ConfigError
-from jaxviz.events import Event, LayerStarted, Note, SmallerBatch, Started, Written
+from jaxviz.jobs.events import Event, LayerStarted, Note, SmallerBatch, Started, Written
 from jaxviz.records import to_json
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
 from jaxviz.cli.options import Json, ModelName, RenderOptions, takes_render_options
 from jaxviz.cli.terminal import reported_errors
 from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
+from jaxviz.jobs.task import LayerChoice, LayerTask, atlas_tasks, render_request
 from jaxviz.spelling import parse_filter_rules, parse_filters
-from jaxviz.task import LayerChoice, LayerTask, atlas_tasks, render_request
 
 Layers = Annotated[
     list[str] | None,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from jaxviz.cli.terminal import printable
-from jaxviz.events import LayerDone
+from jaxviz.jobs.events import LayerDone
 
 
 def summary_json(summary: LayerDone) -> dict[str, Any]:

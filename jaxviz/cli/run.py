@@ -46,7 +46,7 @@ def run(
         if check and dry:
             raise ConfigError("--check and --dry-run do not go together; --dry-run checks the file too")
         check_dry_run(dry or check, no_measure=no_measure, shard=shard)
-        from jaxviz.jobs import check_job, read_job
+        from jaxviz.jobs.job_file import check_job, read_job
 
         read = read_job(job, overrides or (), overwrite=overwrite)
         tasks = check_job(read)

@@ -7,7 +7,7 @@ def start_jax(*, keep_compiled: bool) -> None:
     """Start JAX on the devices that it has; `keep_compiled` is False where compilation itself is measured."""
     import jax
 
-    from jaxviz.devices import start_backend, use_compilation_cache
+    from jaxviz.machine import start_backend, use_compilation_cache
 
     if keep_compiled:
         use_compilation_cache()

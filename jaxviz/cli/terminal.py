@@ -15,8 +15,8 @@ import typer
 
 from jaxviz.cli.progress import print_json_line
 from jaxviz.errors import JaxvizError
-from jaxviz.events import Ended, Logged
-from jaxviz.options import for_command_line
+from jaxviz.jobs.events import Ended, Logged
+from jaxviz.render.options import for_command_line
 
 RESEND_AFTER_S = 0.2  # enough for a busy machine to leave the callback: what arrives before that is lost too
 LEFT_OUT_SHOWN = 5

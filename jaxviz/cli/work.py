@@ -11,13 +11,13 @@ from jaxviz.cli.progress import run_progress
 from jaxviz.cli.render_text import summary_json, summary_text, total_text, totals
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, show_log
-from jaxviz.events import Ended, LayerDone
+from jaxviz.jobs.events import Ended, LayerDone
 from jaxviz.records import to_json
-from jaxviz.shard import parse_shard
+from jaxviz.render.shard import parse_shard
 
 if TYPE_CHECKING:
-    from jaxviz.atlas import RunInterruptedError
-    from jaxviz.task import LayerTask
+    from jaxviz.jobs.atlas import RunInterruptedError
+    from jaxviz.jobs.task import LayerTask
 
 Progress = Annotated[
     str, typer.Option(metavar="auto|lines|jsonl|none", help="On stderr; jsonl is one JSON object a line, for scripts.")
@@ -57,7 +57,7 @@ def work(
     with run_progress(progress) as display:
         show_log(verbose=verbose, progress=progress)
         start_jax(keep_compiled=True)
-        from jaxviz.atlas import RunInterruptedError, run_tasks
+        from jaxviz.jobs.atlas import RunInterruptedError, run_tasks
 
         try:
             done = run_tasks(tasks, display.report, shard=part, download_bar=progress == "auto", one_jaxlib=strict)

@@ -23,13 +23,14 @@ from msgspec.structs import replace
 from benchmarks.visit import hlo
 from benchmarks.visit.cells.start import WEIGHTS, model_of
 from benchmarks.visit.settings import Settings
-from jaxviz import RenderConfig, ascent
-from jaxviz.batch_size import free_bytes
+from jaxviz import RenderConfig
+from jaxviz.ascent import climb as ascent
 from jaxviz.bench import dot, executable, figures, machine
 from jaxviz.bench.executable import Bench, Program
 from jaxviz.bench.records import DotRate, Row
 from jaxviz.bench.settings import checked_settings
-from jaxviz.devices import batch_devices, ran_out_of_memory
+from jaxviz.machine import batch_devices, ran_out_of_memory
+from jaxviz.render.batch_size import free_bytes
 
 WORTH = 1.03  # a doubled N that is no faster than this ends the sweep
 CACHE_EVENTS = "/jax/compilation_cache/cache_"  # hits, misses

@@ -14,10 +14,10 @@ from benchmarks.material import starting_images
 from benchmarks.visit.cells import RefusedError
 from benchmarks.visit.settings import SEED, Settings
 from jaxviz import Model, load_model
-from jaxviz.batch_size import free_bytes
 from jaxviz.bench import machine
 from jaxviz.models import architecture
 from jaxviz.models.random_weights import random_weights
+from jaxviz.render.batch_size import free_bytes
 from weights_convert.safetensors_file import write_safetensors
 
 WEIGHTS = "weights.safetensors"

@@ -1,0 +1,1 @@
+"""The compiled loop and its nouns: objectives, parameterizations, transforms, optimizers."""

@@ -1,0 +1,1 @@
+"""Many layers: the atlas, job files, what a run would take."""

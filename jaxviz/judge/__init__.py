@@ -1,0 +1,1 @@
+"""Truth beside the picture: natural images, percentiles, ranks."""

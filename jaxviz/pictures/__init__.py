@@ -1,0 +1,1 @@
+"""Arrays to images: deprocess, grids, animation, repetition."""

@@ -1,0 +1,1 @@
+"""One layer: options, request -> plan -> batches -> pictures; the recipe."""

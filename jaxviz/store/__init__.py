@@ -1,0 +1,1 @@
+"""What is on disk: folders, contents, provenance, locks, the writer, merge."""

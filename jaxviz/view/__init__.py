@@ -1,0 +1,1 @@
+"""Looking at finished work: measures, comparison, export, the gallery."""
