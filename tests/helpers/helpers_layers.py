@@ -20,6 +20,7 @@ FACTS = {  # of some, as the network says them
     "stem_conv": LayerFacts("conv", channels=32, place=1, layers=149, receptive_field=3),
     SHALLOW: LayerFacts("depthwise_conv", channels=32, place=4, layers=149, receptive_field=7),
     DEEP: LayerFacts("conv", channels=480, place=55, layers=149, receptive_field=83),
+    "block5_2_expand_conv": LayerFacts("conv", channels=672, place=82, layers=149, receptive_field=211),
     "head_conv": LayerFacts("conv", channels=1280, place=145, layers=149, receptive_field=851),
     "predictions": LayerFacts("softmax", channels=1000, place=149, layers=149, receptive_field=None),
 }
