@@ -31,7 +31,7 @@ def test_commands_are_accepted(monkeypatch) -> None:
 
 
 def test_message_is_the_one_that_is_quoted(monkeypatch) -> None:
-    monkeypatch.chdir(ROOT / "tests" / "jobs")
+    monkeypatch.chdir(ROOT / "docs" / "jobs")
     (quoted,) = re.findall(r"`(start\.toml: [^`]*)`", SECTION)
     ran = run("run", "start.toml", "--set", "atlas.1.stepz=3")
     assert (ran.code, ran.out) == (2, "")
@@ -42,7 +42,7 @@ def test_dry_run_shown_has_the_jobs_layers(monkeypatch) -> None:
     """As it was printed once; the figures are a machine's, the layers and filters are the file's."""
     monkeypatch.chdir(ROOT)
     shown = SECTION.partition("<!-- dry-run:begin -->")[2].partition("<!-- dry-run:end -->")[0]
-    now = run("run", "tests/jobs/start.toml", "--dry-run", "--no-measure").out
+    now = run("run", "docs/jobs/start.toml", "--dry-run", "--no-measure").out
     names = [line.split()[:4] for line in now.splitlines()[1:-2]]
     assert [line.split()[:4] for line in shown.splitlines() if line.startswith("block")] == names
     assert now.splitlines()[-2] in shown

@@ -348,7 +348,8 @@ def in_any_process() -> list[str]:
 
 def test_hash_of_what_computes_a_layer_is_the_same_in_another_process():
     here = Path(__file__).parent
-    paths = [str(here), str(here.parent), str(here.parent.parent)]
+    tests = here.parent
+    paths = [str(here), str(tests), str(tests / "helpers"), str(tests.parent)]
     done = subprocess.run(
         [sys.executable, "-c", CHILD.format(paths=paths)],
         capture_output=True, text=True, check=True, env=os.environ | {"JAX_PLATFORMS": "cpu"},

@@ -90,7 +90,7 @@ def digest_of(pictures: LayerPictures) -> str:
         StorageError: a picture has gone since the folder was read.
     """
     digest = hashlib.sha256(f"{__version__} {np.__version__}\n".encode())
-    for module in ("measures.py", "repetition.py", "sprites.py", "gallery/thumbnails.py"):
+    for module in ("view/measures.py", "pictures/repetition.py", "view/sprites.py", "view/gallery/thumbnails.py"):
         digest.update(resources.files("jaxviz").joinpath(module).read_bytes())
     for tile in pictures.tiles:
         try:
