@@ -80,14 +80,13 @@ def check_together(task: LayerTask, filters: tuple[int, ...]) -> None:
         ConfigError: the objective does not suit the layer or the pictures, the batch does not hold whole groups, or
             the animated grid is larger than its format.
     """
+    from jaxviz.render.plan import whole_units
+
     request, config = task.request, task.request.config
     objective = request.objective_value
     task.network.route(task.layer, config.size, before_softmax=objective.before_softmax)
-    if objective.couples and config.batch_size != "auto" and int(config.batch_size) % request.replicas:
-        raise ConfigError(
-            f"`batch_size` {config.batch_size} does not hold whole groups of {request.replicas} replicas, "
-            f"which diversity couples; give a multiple of {request.replicas}"
-        )
+    if objective.couples and config.batch_size != "auto":
+        whole_units(int(config.batch_size), request.replicas, automatic=False)
     if request.judge or (request.judge is None and request.images is not None):
         _check_judged(task)
     if request.animate == "webp":

@@ -22,6 +22,7 @@ from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import PARAMETERIZATIONS
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.models import HEAD_LAYERS
 from jaxviz.network.model import Model
 from jaxviz.render import batch_size
 from jaxviz.render.recipe import LayerFacts, Recipe
@@ -62,8 +63,9 @@ class Plan:
     def facts(self) -> LayerFacts:
         """What the network says of the layer."""
         layer, layers = self.model.layer(self.layer, self.config.size), self.model.layers
-        place = layers.index(self.layer) + 1
-        return LayerFacts(layer.kind, layer.channels, place, len(layers), layer.receptive_field)
+        head = [name for name in HEAD_LAYERS if self.model.is_known and name not in layers]  # where it was left out
+        place, count = layers.index(self.layer) + 1, len(layers) + len(head)
+        return LayerFacts(layer.kind, layer.channels, place, count, layer.receptive_field)
 
     @property
     def wanted(self) -> tuple[tuple[int, int], ...]:
@@ -121,7 +123,7 @@ def plan_render(
         per_device = batch_size.automatic(model.needed_bytes(layer, config.size), math.prod((views, *seen)))
     else:
         per_device = int(config.batch_size)
-    images = _whole_units(per_device, together, automatic=automatic)
+    images = whole_units(per_device, together, automatic=automatic)
     recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
     if starts is not None:
         recipe = msgspec.structs.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
@@ -201,8 +203,8 @@ def _check_preprocess(model: Model, config: RenderConfig) -> None:
         raise ConfigError(f"preprocess of {model.name} gives {traced} for an image of {image.shape}; keep its shape")
 
 
-def _whole_units(images: int, together: int, *, automatic: bool) -> int:
-    """A batch size that holds whole units of so many replicas."""
+def whole_units(images: int, together: int, *, automatic: bool) -> int:
+    """A batch size that holds whole units of so many replicas. Raises ConfigError where a given one does not."""
     if automatic:
         return max(images // together, 1) * together
     if images % together:
