@@ -122,7 +122,8 @@ def test_facts_of_our_networks_count_the_place_from_the_input(head: bool) -> Non
     model = architecture(LITE0, head=head)
     config = RenderConfig.keras()
     first, last = (plan_render(model, layer, [0], config).facts for layer in (model.layers[0], model.layers[-1]))
-    assert (first.place, last.place) == (1, last.layers)
+    assert (first.place, last.place) == (1, len(model.layers))
+    assert first.layers == last.layers == len(architecture(LITE0, head=True).layers), "the head counts, loaded or not"
     assert first.receptive_field == 3
     assert (last.receptive_field is None) is head
 
