@@ -85,7 +85,30 @@ class Graph:
 
         An input gradient costs as many again, and a multiply-add is two FLOP.
         """
-        return sum(macs(equation) for equation in self.path_to([target]))
+        below = self._products_below.get(target, 0)
+        return sum(cost for place, cost in enumerate(self._costs) if below >> place & 1)
+
+    @cached_property
+    def _costs(self) -> list[int]:
+        """Multiply-adds of the equations that depend on the image and have any, in order."""
+        found = [macs(equation) for equation in self.trace.equations if self.depends(equation.outputs[0])]
+        return [cost for cost in found if cost]
+
+    @cached_property
+    def _products_below(self) -> dict[Value, int]:
+        """Of every value the places in `_costs` of what it rests on, as bits: for a whole table at once."""
+        found: dict[Value, int] = {}
+        place = 0
+        for equation in self.trace.equations:
+            if self.depends(equation.outputs[0]):
+                bits = 0
+                for operand in self.depending_inputs(equation):
+                    bits |= found.get(operand, 0)
+                if macs(equation):
+                    bits |= 1 << place
+                    place += 1
+                found |= dict.fromkeys(equation.outputs, bits)
+        return found
 
     def leaf_behind(self, operand: Operand) -> int | None:
         """The place among the weights of the array that a fixed value is made of; None where there is none.

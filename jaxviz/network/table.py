@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Value, every_equation, inner_jaxprs
@@ -52,8 +53,13 @@ def describe(graph: Graph, name: str, value: Value, kinds: Kinds, *, is_first: b
         size=(shape[0], shape[1]) if len(shape) == 3 else None,
         receptive_field=field,
         macs=graph.macs_to(value),
-        slow=next((reason for equation, reason in slow_convolutions(graph) if value in equation.outputs), None),
+        slow=_slow_values(graph).get(value),
     )
+
+
+@lru_cache(maxsize=4)
+def _slow_values(graph: Graph) -> dict[Value, str]:
+    return {output: reason for equation, reason in slow_convolutions(graph) for output in equation.outputs}
 
 
 def slow_convolutions(graph: Graph) -> Iterator[tuple[Equation, str]]:
