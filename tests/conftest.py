@@ -108,6 +108,9 @@ def lite0() -> Model:
 
 # Files that take longest begin first, so that no worker has one left when the other is through.
 LONGEST = (
+    "test_settings",
+    "test_family_modules",
+    "test_own_network",
     "test_pictures",
     "test_verify",
     "test_fast_path",
