@@ -52,7 +52,10 @@ def load_model(
     if is_own(name):
         if weights is not None:
             raise ConfigError(
-                f"weights (--weights) {str(weights)!r} is for jaxviz's own networks; {name} brings its own"
+                f"is for jaxviz's own networks; {name} brings its own",
+                argument="weights",
+                value=str(weights),
+                try_next="leave `weights` out",
             )
         return own_model(name)
     wanted = registry.architecture(name, head=head)

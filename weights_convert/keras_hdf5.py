@@ -5,7 +5,7 @@ Three layouts, told apart by content:
   `model_weights`) lists its layers in the attribute `layer_names`, each layer its arrays in `weight_names`;
 - Keras 3 `.weights.h5`: groups `layers/conv2d_10/vars/0`, named by class and counter. Some versions write the
   layer's true name as an attribute `name`. If all groups with arrays have one, names decide; if none has, the
-  counter does, against the order of the layer table; a mixture is refused, because the two can contradict;
+  counter does, against the order of the network's layers; a mixture is refused, because the two can contradict;
 - `.keras`: a zip that holds the second as `model.weights.h5`.
 """
 

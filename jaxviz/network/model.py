@@ -11,7 +11,6 @@ whose weights are shapes (`jax.ShapeDtypeStruct`) answers as well; `with_weights
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,15 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxviz.errors import ConfigError, UnknownLayerError, WeightsError, nearest
+from jaxviz.errors import ConfigError, UnknownLayerError, nearest
 from jaxviz.network.head import Route, route_to
 from jaxviz.network.jaxprs import Value, hash_array, trace
 from jaxviz.network.naming import NamedGraph, softmax_input
 from jaxviz.network.program import canonical_shape
 from jaxviz.network.rules import Settings
 from jaxviz.network.table import Layer, describe, slow_convolutions
-
-log = logging.getLogger("jaxviz")
+from jaxviz.network.weights import checked_weights
 
 USUAL_SIZE = (224, 224)  # of the image at which a network is looked at where nobody says another
 ORDER = "from_callable(forward, weights, preprocess, layers=[...])"
@@ -112,7 +110,7 @@ class Model:
         if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
             raise ConfigError(f"usual_size {usual_size!r} is no image size; give for example 224 or (224, 160)")
         return cls(
-            name, _checked_weights(weights), forward, preprocess, _checked_names(layers), channels, (size[0], size[1])
+            name, checked_weights(weights), forward, preprocess, _checked_names(layers), channels, (size[0], size[1])
         )
 
     @classmethod
@@ -215,10 +213,6 @@ class Model:
             self._routes[key] = route_to(graph, value, settings)
         return self._routes[key]
 
-    def has_softmax(self, name: str, size: Size | None = None) -> bool:
-        """Whether a layer is the softmax of something."""
-        return softmax_input(*self._find(name, size)) is not None
-
     def prepare(self, route: Route, weights: Any = None) -> Any:
         """The arrays that a route's programs take, computed from the model's weights."""
         constants = list(route.whole.graph.trace.constants.values())
@@ -304,7 +298,7 @@ class Model:
             raise ConfigError(
                 f"forward of {self.name} does not take an image of {size[0]}x{size[1]}x{self.channels}"
                 f"{'' if layer is None else f' for layer {layer!r}'} ({type(error).__name__}: {said}); give another "
-                "image_size (--size), or fix forward"
+                "`image_size`, or fix forward"
             ) from error
         return NamedGraph(traced, layer)
 
@@ -360,36 +354,6 @@ def check_layer(model: str, layer: str, layers: Sequence[str]) -> None:
     """Raise UnknownLayerError, naming the nearest, unless `layer` is one of the model's layers."""
     if layer not in layers:
         raise UnknownLayerError(f"{model} has no layer {layer!r}; {nearest(layer, layers)}. See: jaxviz layers {model}")
-
-
-def _checked_weights(weights: Any) -> Any:
-    """Weights as JAX arrays: float64 as float32, keys as they are."""
-
-    def checked(path: Any, leaf: Any) -> Any:
-        place = f"weights{jax.tree_util.keystr(path)}"
-        try:
-            array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-        except TypeError as error:
-            raise ConfigError(
-                f"{place} is {leaf!r}, which is no array; keep it out of weights: for an Equinox module, "
-                "weights, rest = eqx.partition(module, eqx.is_array), and eqx.combine(weights, rest) in forward"
-            ) from error
-        if jnp.issubdtype(array.dtype, jax.dtypes.extended):
-            return array
-        if array.dtype == jnp.float64:
-            array = array.astype(jnp.float32)
-        # A NaN need not show later: XLA's ReLU on a CPU makes it a zero, and the filter would pass for dead.
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not _is_finite(array):
-            raise WeightsError(f"{place} hold NaN or infinity; give finite numbers")
-        return array
-
-    return jax.tree_util.tree_map_with_path(checked, weights)
-
-
-def _is_finite(array: jax.Array) -> bool:
-    if not jnp.issubdtype(array.dtype, jnp.complexfloating):
-        array = array.astype(jnp.float32)  # a float8 cannot be asked itself
-    return bool(jnp.isfinite(array).all())
 
 
 def _checked_names(layers: Sequence[str] | None) -> tuple[str, ...] | None:

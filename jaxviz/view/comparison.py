@@ -1,6 +1,6 @@
 """Two layers side by side: which ones are meant (`find_layer`), what is known and measured of each (`describe`).
 
-What is known comes from the network's own table, what is measured from the pictures (measures.py). NumPy; no jax.
+What is known comes from layer.json, what is measured from the pictures (measures.py). NumPy; no jax.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxviz.view.measures import Row, layer_rows, measure_layer
 
 @dataclass(frozen=True)
 class Description:
-    """A layer's pictures, what the network's table says (None where jaxviz has no table), and what was measured."""
+    """A layer's pictures, what the network says of it (None where that was not recorded), and what was measured."""
 
     pictures: LayerPictures
     facts: LayerFacts | None

@@ -19,6 +19,7 @@ from jax import lax
 
 from jaxviz.errors import ConfigError, UnknownLayerError, WeightsError
 from jaxviz.network.model import Model
+from jaxviz.render.options import for_command_line
 
 pytestmark = pytest.mark.quick
 
@@ -123,8 +124,8 @@ def test_summary_has_a_line_for_each_layer_and_for_what_is_slow():
 def test_values_before_a_softmax_are_a_route_of_their_own():
     model = model_of()
     images = normal(4, 1, *SIZE, 3)
-    assert model.has_softmax("head/softmax")
-    assert not model.has_softmax("head")
+    with pytest.raises(ConfigError, match="not a softmax"):
+        model.route("head", SIZE, before_softmax=True)
     logits, head = (
         model.route("head/softmax", SIZE, before_softmax=True), model.route("head", SIZE),
     )  # fmt: skip
@@ -175,7 +176,7 @@ REFUSED = {
     "text as a leaf": (lambda: model_of(weights={"a": "relu"}), ConfigError, r"weights\['a'\] is 'relu', which is no"),
     "size of the image": (
         lambda: model_of(lambda w, x: x.reshape(x.shape[0], 7, 7, 3)).layer("a", (8, 9)), ConfigError,
-        r"forward of custom does not take an image of 8x9x3 \(TypeError: .*\); give another image_size \(--size\)",
+        r"forward of custom does not take an image of 8x9x3 \(TypeError: .*\); give another image_size, or fix forward",
     ),
     "size of the image for a layer": (
         lambda: model_of(lambda w, x, layer: x.reshape(1, 7, 7, 3), layers=["a"]).layer("a", (8, 9)), ConfigError,
@@ -205,6 +206,13 @@ def test_refused_with_argument_value_and_what_to_type(name):
     call, error, words = REFUSED[name]
     with pytest.raises(error, match=words):
         call()
+
+
+def test_size_that_forward_refuses_is_called_as_the_command_line_calls_it():
+    model = model_of(lambda w, x: x.reshape(x.shape[0], 7, 7, 3))
+    with pytest.raises(ConfigError) as refused:
+        model.layer("a", (8, 9))
+    assert "give another --size, or fix forward" in for_command_line(refused.value)
 
 
 def test_a_network_with_channels_first_just_works():
