@@ -33,6 +33,7 @@ ROOMS = (
     "loading",  # every spelling of MODEL
     "models",  # families as Flax modules, and the registry
     "network",  # any network: traced, cut, replayed
+    "doors",  # networks of other frameworks as functions of JAX arrays
     "pictures",  # arrays -> images
     "config",
     "machine",
@@ -43,8 +44,8 @@ ROOMS = (
 )
 MOST_PAIRS = 100  # of rooms of which one imports from the other
 FRAMEWORKS = {"tensorflow", "keras", "torch", "torchvision", "efficientnet_lite_pytorch", "tf_keras"}
-# The two that compare with the source framework; they import it inside functions, for whoever has it.
-COMPARISONS = {"weights_convert.verify", "weights_convert.references"}
+# The two that compare with the source framework, and the doors; they import it inside functions, for whoever has it.
+COMPARISONS = {"jaxviz.doors.keras_backend", "weights_convert.verify", "weights_convert.references"}
 LAZY_ROOT = "jaxviz"  # its names arrive when used, so anybody may import it
 
 
@@ -169,7 +170,8 @@ def test_no_family_is_imported_by(module: str) -> None:
 @pytest.mark.parametrize("module", NETWORK_MODULES)
 def test_networks_are_traced_and_run_without_the_rest_of_jaxviz_by(module: str) -> None:
     own = {one.target for one in imports_of(module) if one.target in SOURCES}
-    assert {target for target in own if not target.startswith("jaxviz.network")} <= {"jaxviz.errors"}
+    doors = {"jaxviz.doors.keras_network"} if module == "jaxviz.network.model" else set()
+    assert {target for target in own if not target.startswith("jaxviz.network")} <= {"jaxviz.errors", *doors}
 
 
 def test_what_moves_between_versions_of_jax_is_met_in_one_module() -> None:

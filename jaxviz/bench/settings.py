@@ -43,6 +43,13 @@ def checked_settings(
         ConfigError: a value outside its range, or a size that leaves nothing at a layer.
     """
     defaults = QUICK if quick else DEFAULTS
+    if model.startswith("keras:"):
+        raise ConfigError(
+            "has no random weights to measure with",
+            argument="model",
+            value=model,
+            try_next="give one of jaxviz models, or a network with its weights: FILE.keras or FILE.py:FUNCTION",
+        )
     network = describe_model(model)
     size = defaults["size"] if size is None else size
     steps = defaults["steps"] if steps is None else steps

@@ -15,7 +15,7 @@ import typer
 import jaxviz
 from jaxviz import models as registry
 from jaxviz.cli import bench, compare, export, gallery, merge, render, run
-from jaxviz.cli.options import Json, ModelName, Size
+from jaxviz.cli.options import CustomObjects, Json, ModelName, Size
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
 from jaxviz.loading import describe_model, where_weights
@@ -69,7 +69,7 @@ def models(as_json: Json = False) -> None:
 
 
 @app.command()
-def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
+def layers(model: ModelName, size: Size = None, custom_objects: CustomObjects = None, as_json: Json = False) -> None:
     """List a model's layers: kind, channels, output size at --size, receptive field in pixels, multiply-adds.
 
     "receptive_field" is "image" where a cell sees all of it; "slow" says why a convolution has no fast gradient.
@@ -87,7 +87,7 @@ def layers(model: ModelName, size: Size = None, as_json: Json = False) -> None:
                 "macs": layer.macs,
                 "slow": layer.slow or "",
             }
-            for layer in describe_model(model, head=True).table((height, width))
+            for layer in describe_model(model, head=True, custom_objects=custom_objects).table((height, width))
         ]
         if as_json:
             typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))

@@ -16,7 +16,9 @@ from typer.models import OptionInfo
 from jaxviz.render import options
 from jaxviz.render.options import Option
 
-ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model; see: jaxviz models")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="See: jaxviz models; or keras:NAME, FILE.keras, FILE.py:FUNCTION")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 RenderOptions = dict[str, Any]  # name in options.OPTIONS -> what was typed
 
@@ -27,6 +29,7 @@ def typer_option(option: Option) -> OptionInfo:
     return found
 
 
+CustomObjects = Annotated[str | None, typer_option(options.BY_NAME["custom_objects"])]
 Size = Annotated[str | None, typer_option(options.BY_NAME["image_size"])]
 
 

@@ -150,12 +150,12 @@ class _Layer:
         return {"rendered": self.rendered, "render_s": render_s, "compile_s": self.compile_s}
 
 
-WeightsKey = tuple[str, Path | None, int]
+WeightsKey = tuple[str, Path | None, str | None, int]
 
 
 def weights_key(request: RenderRequest) -> WeightsKey:
     """What decides which network with which weights a request means."""
-    return request.model, request.weights, id(request.given)
+    return request.model, request.weights, request.custom_objects, id(request.given)
 
 
 def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[WeightsKey, Model]:
@@ -167,7 +167,13 @@ def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[Weigh
         if request.given is not None:
             return request.given
         head = key in with_head
-        return loading.load_model(request.model, weights=request.weights, head=head, progress=download_bar)
+        return loading.load_model(
+            request.model,
+            weights=request.weights,
+            head=head,
+            progress=download_bar,
+            custom_objects=request.custom_objects,
+        )
 
     return {key: load(key, request) for key, request in requests.items()}
 

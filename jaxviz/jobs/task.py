@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, FilterError, UnknownLayerError, nearest
 from jaxviz.loading import describe_model, is_own
-from jaxviz.models import HEAD_LAYERS
 from jaxviz.render import options
 from jaxviz.spelling import default_snapshots
 from jaxviz.store.contents import check_format, first_saved, folder_path
@@ -69,6 +68,7 @@ class RenderRequest:
         out: the folder above all; pictures go to out/model/layer/label.
         label: name of the folder; None: the preset's name.
         weights: the user's weights file; None: the published ones.
+        custom_objects: module or file with the classes that a Keras file needs.
         objective: what to maximise.
         replicas: pictures of each filter.
         snapshots: steps after which the picture is kept too.
@@ -86,6 +86,7 @@ class RenderRequest:
     out: Path = Path("out")
     label: str | None = None
     weights: Path | None = None
+    custom_objects: str | None = None
     objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     replicas: int = 1
     snapshots: tuple[int, ...] = ()
@@ -98,17 +99,20 @@ class RenderRequest:
     given: Model | None = None
 
     def network(self, layer: str = "") -> Model:
-        """The network as far as a layer, of jaxviz's own with shapes in place of weights.
+        """The network as far as a layer, where it has a name of its own with shapes in place of weights.
 
         Imports jax; raises UnknownModelError.
         """
-        return describe_model(self.model, head=layer in HEAD_LAYERS) if self.given is None else self.given
+        if self.given is not None:
+            return self.given
+        body = describe_model(self.model, custom_objects=self.custom_objects)
+        return describe_model(self.model, head=True) if layer in body.head else body
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of all layers, the head's too, in the network's order."""
         network = self.network()
-        return (*network.layers, *HEAD_LAYERS) if network.is_known else network.layers
+        return (*network.layers, *network.head)
 
     @property
     def folder_name(self) -> str:
@@ -245,7 +249,7 @@ def check_task(task: LayerTask) -> tuple[int, ...]:
 
 def needs_head(task: LayerTask) -> bool:
     """Whether the layer belongs to the classifier."""
-    return task.layer in HEAD_LAYERS
+    return task.layer in task.request.network().head
 
 
 def read_vectors(file: Path) -> np.ndarray:

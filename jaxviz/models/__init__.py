@@ -75,4 +75,5 @@ def architecture(name: str, *, head: bool = False) -> Model:
     from jaxviz.network.model import Model
 
     weights = abstract_weights(family, head=head)
-    return Model(name, weights, FamilyForward(family, head=head), module.preprocess, is_known=True)
+    forward = FamilyForward(family, head=head)
+    return Model(name, weights, forward, module.preprocess, is_known=True, head=() if head else HEAD_LAYERS)

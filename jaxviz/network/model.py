@@ -11,6 +11,7 @@ whose weights are shapes (`jax.ShapeDtypeStruct`) answers as well; `with_weights
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,6 +30,7 @@ from jaxviz.network.rules import Settings
 from jaxviz.network.table import Layer, describe, slow_convolutions
 from jaxviz.network.weights import checked_weights
 
+LOG = logging.getLogger("jaxviz")
 USUAL_SIZE = (224, 224)  # of the image at which a network is looked at where nobody says another
 ORDER = "from_callable(forward, weights, preprocess, layers=[...])"
 PLAIN = Settings(rules=False)
@@ -50,6 +52,7 @@ class Model:
         channels: of the image: 3 is RGB, 1 is grey.
         usual_size: (height, width) of the image at which the layers are looked up.
         is_known: whether it is one of jaxviz's own, of which the name says what it computes.
+        head: names of the layers above these, which the network has and this model is without.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Model:
     channels: int = 3
     usual_size: Size = USUAL_SIZE
     is_known: bool = False
+    head: tuple[str, ...] = ()
     _graphs: dict[Any, NamedGraph] = field(default_factory=dict, repr=False)
     _routes: dict[Any, Route] = field(default_factory=dict, repr=False)
 
@@ -159,6 +163,42 @@ class Model:
             lambda weights, images: module.apply(weights, images, **more), variables, preprocess, **options
         )
 
+    @classmethod
+    def from_keras(
+        cls, model: Any, *, preprocess: Callable[[Any], Any] | None = None, name: str | None = None
+    ) -> Model:
+        """A Keras 3 model on its JAX backend (extra `keras`), nested models opened: `base/conv1_conv`.
+
+        Model space begins behind the Rescaling and Normalization that the model begins with; they become `preprocess`.
+        CenterCrop, Resizing and augmentation there are left out: an image has the size that you ask for. What they
+        were is said in a warning. The model that is given is left as it is.
+
+        Args:
+            model: a functional or sequential `keras.Model` of one image; of a class with a `call` of its own, the
+                layers are found by their kernels.
+            preprocess: pixels in [0, 255], (..., channels), to what stands behind the model's own preprocessing, for a
+                model that has none. Without it, what needs it (`distill`, `maco`, the judge) says so.
+            name: what folders and messages call it; the model's own by default.
+
+        Raises:
+            EnvironmentFailure: Keras is not installed.
+            ConfigError: Keras runs on another backend, or the model takes something else than one image.
+            WeightsError: the weights hold a number that is not finite.
+        """
+        from jaxviz.doors.keras_network import keras_network
+
+        found = keras_network(model, preprocess=preprocess)
+        for left_out in found.left_out:
+            LOG.warning("model %r: left out %s", model.name, left_out)
+        return cls.from_callable(
+            found.forward,
+            found.weights,
+            found.preprocess,
+            name=str(model.name) if name is None else name,
+            channels=found.channels,
+            usual_size=found.size,
+        )
+
     def with_weights(self, weights: Any) -> Model:
         """The same network with these weights; what has been traced is kept."""
         return replace(self, weights=weights)
@@ -172,8 +212,14 @@ class Model:
         """
         if self.named is not None:
             return self.named
-        graph = next(iter(self._graphs.values()), None) or self.graph(self.usual_size)
-        return tuple(graph.layers)
+        traced = next(iter(self._graphs.values()), None)
+        if traced is None or not self.is_known:  # of another network an image of another size may reach fewer layers
+            try:
+                traced = self.graph(self.usual_size)
+            except ConfigError:
+                if traced is None:
+                    raise
+        return tuple(traced.layers)
 
     def layer(self, name: str, size: Size | None = None) -> Layer:
         """What is to be said of a layer at an image size, the usual one by default.
@@ -187,8 +233,9 @@ class Model:
         return describe(graph, name, value, graph.kinds, is_first=is_first)
 
     def table(self, size: Size | None = None) -> tuple[Layer, ...]:
-        """All layers."""
-        return tuple(self.layer(name, size) for name in self.layers)
+        """All layers that an image of this size reaches."""
+        names = self.layers if self.named is not None or size is None else tuple(self.graph(size).layers)
+        return tuple(self.layer(name, size) for name in names)
 
     def summary(self, size: Size | None = None) -> str:
         """The table as text, and which convolutions have no fast gradient.
@@ -277,7 +324,7 @@ class Model:
             hash_array(digest, f"constant {number}", array)
         try:
             traced = trace(lambda _, image: self.preprocess(image), {}, (*size, self.channels))
-        except (jax.errors.JAXTypeError, TypeError, ValueError):
+        except (jax.errors.JAXTypeError, TypeError, ValueError, ConfigError):
             return digest.hexdigest()  # not to be traced: the parameterizations that need it say so
         graph = NamedGraph(traced)
         output = traced.outputs.get("")
@@ -315,6 +362,12 @@ class Model:
                 )
         else:
             graph = self.graph(size or self.usual_size)
+            if name not in graph.layers and name in self.layers:
+                last, (height, width) = next(reversed(graph.layers), "none"), size or self.usual_size
+                raise ConfigError(
+                    f"layer {name!r} of {self.name} is not reached by an image of {height}x{width}: {last!r} is the "
+                    f"last one that takes it; give `image_size` {self.usual_size[0]}x{self.usual_size[1]}"
+                )
             check_layer(self.name, name, tuple(graph.layers))
             output = graph.layers[name]
         self._check_axes(graph, name, output, size or self.usual_size)

@@ -124,6 +124,28 @@ class Kinds:
             return below if below in WITH_KERNEL else name
         return PLAIN_KINDS.get(name, name)
 
+    def kernel_below(self, value: Value, layers: set[Value]) -> Value | None:
+        """The convolution or dense layer whose own activation a layer is, `relu(conv(x))`, where it is no layer itself.
+
+        None for all else, and for a softmax, which is looked for by its kind.
+        """
+        if self.of(value) not in ACTIVATIONS.values() or "softmax" in self.of(value):
+            return None
+        waiting, seen, kernels = [value], {value}, set()
+        while waiting:
+            equation = self.graph.maker(waiting.pop())
+            if equation is None:
+                return None
+            for below in self.graph.depending_inputs(equation):
+                if below in layers or below is self.graph.trace.image or len(seen) > LONGEST_GATE:
+                    return None
+                if self.of(below) in WITH_KERNEL:
+                    kernels.add(below)
+                elif below not in seen:
+                    waiting.append(below)
+                seen.add(below)
+        return kernels.pop() if len(kernels) == 1 else None
+
     def finished(self, value: Value) -> Value:
         """The last value of the layer that this one begins."""
         while (more := self.continues(value)) is not None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Value, every_equation, inner_jaxprs
-from jaxviz.network.naming import Kinds
+from jaxviz.network.naming import Kinds, NamedGraph
 from jaxviz.network.program import canonical_shape
 from jaxviz.network.rules.convolution import slow_reason
 
@@ -41,19 +41,20 @@ class Layer:
         return (self.channels,) if self.size is None else (*self.size, self.channels)
 
 
-def describe(graph: Graph, name: str, value: Value, kinds: Kinds, *, is_first: bool = True) -> Layer:
+def describe(graph: NamedGraph, name: str, value: Value, kinds: Kinds, *, is_first: bool = True) -> Layer:
     """The layer that a value is; a second name of a value is an "identity"."""
     shape = canonical_shape(graph, value) or value.shape
     own = graph.geometry.get(value)
     field = None if own is None or own.field is None else int(max(own.field))
+    begun = kinds.kernel_below(value, set(graph.layers.values())) or value
     return Layer(
         name=name,
-        kind=kinds.of(value) if is_first else "identity",
+        kind=kinds.of(begun) if is_first else "identity",
         channels=shape[-1],
         size=(shape[0], shape[1]) if len(shape) == 3 else None,
         receptive_field=field,
         macs=graph.macs_to(value),
-        slow=_slow_values(graph).get(value),
+        slow=_slow_values(graph).get(begun),
     )
 
 

@@ -145,6 +145,10 @@ OPTIONS = (
         name="weights", type=Path, help="Your weights: .safetensors, Keras .h5/.keras, or .pth", metavar="FILE"
     ),
     Option(
+        name="custom_objects", type=str, help="Module or file of the classes that a FILE.keras needs; runs its code",
+        metavar="MODULE",
+    ),
+    Option(
         name="snapshots", type=list[int], help="Also the pictures after these steps, such as 1,8,32,128",
         metavar="LIST", parse=parse_snapshots, toml=int | str | list[int], written='`[1, 8, 32]` or `"1,8,32"`',
     ),

@@ -22,7 +22,6 @@ from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import PARAMETERIZATIONS
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
-from jaxviz.models import HEAD_LAYERS
 from jaxviz.network.model import Model
 from jaxviz.render import batch_size
 from jaxviz.render.recipe import LayerFacts, Recipe
@@ -63,8 +62,7 @@ class Plan:
     def facts(self) -> LayerFacts:
         """What the network says of the layer."""
         layer, layers = self.model.layer(self.layer, self.config.size), self.model.layers
-        head = [name for name in HEAD_LAYERS if self.model.is_known and name not in layers]  # where it was left out
-        place, count = layers.index(self.layer) + 1, len(layers) + len(head)
+        place, count = layers.index(self.layer) + 1, len(layers) + len(self.model.head)
         return LayerFacts(layer.kind, layer.channels, place, count, layer.receptive_field)
 
     @property

@@ -40,6 +40,7 @@ TYPED = {  # of options that are no numbers or one of their choices: what is typ
     "transforms": ("pad:12,jitter:8", (("pad", 12), ("jitter", 8))),
     "batch_size": ("4", 4),
     "weights": ("w.h5", Path("w.h5")),
+    "custom_objects": ("mine.py", "mine.py"),
     "snapshots": ("1,2", (1, 2)),
     "images": ("photos", Path("photos")),
 }

@@ -64,7 +64,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     except ConfigError:
         return _unknown
     terms = recipe.objective if all(term["name"] in CLASSES for term in recipe.objective) else None
-    known = recipe.model in MODELS
+    known = recipe.model in MODELS or recipe.model.startswith("keras:")
     options = _objective_options(terms, recipe.config.activation_border)
     reasons = _reasons(recipe, options, known=known)
     name = label if label is not None and LABEL.fullmatch(label) else preset
