@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxviz import models as registry
 from jaxviz.errors import ConfigError, UnknownModelError, nearest
+from jaxviz.files import current_folder, looking_at
 
 if TYPE_CHECKING:
     from jaxviz.network.model import Model
@@ -100,6 +101,7 @@ def own_model(text: str) -> Model:
 
     Raises:
         UnknownModelError: no such module, file or function.
+        StorageError: the file's folder cannot be looked into.
         ConfigError: the function does not return a `Model`.
     """
     from jaxviz.network.model import Model
@@ -121,9 +123,12 @@ def own_model(text: str) -> Model:
 
 def _file_module(text: str, path: Path) -> ModuleType:
     """A file as a module, with its own folder to import from, as when it is run."""
-    if not path.is_file():
+    with looking_at(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UnknownModelError(
-            f"MODEL {text!r}: there is no file {str(path)!r}; paths are relative to the current folder, {Path.cwd()}"
+            f"MODEL {text!r}: there is no file {str(path)!r}; paths are relative to the current folder, "
+            f"{current_folder()}"
         )
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -140,8 +145,8 @@ def _file_module(text: str, path: Path) -> ModuleType:
 
 def _named_module(text: str, name: str) -> ModuleType:
     """A module by its name, the current folder among the places to look."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if "" not in sys.path and current_folder() not in sys.path:
+        sys.path.insert(0, current_folder())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

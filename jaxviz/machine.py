@@ -21,8 +21,8 @@ from pathlib import Path
 
 import jax
 
-from jaxviz.errors import EnvironmentFailure
-from jaxviz.files import cache_dir
+from jaxviz.errors import EnvironmentFailure, StorageError
+from jaxviz.files import cache_dir, warn_once
 
 log = logging.getLogger("jaxviz")
 
@@ -146,11 +146,23 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, apart for each jaxlib and each model of CPU.
 
-    A folder that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone.
+    A folder that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone. Where there can be none, the log says
+    so, as a warning.
     """
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        machine = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    machine = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
+    try:
         folder = cache_dir() / "compiled" / f"jaxlib-{version('jaxlib')}-{machine}"
+        folder.mkdir(parents=True, exist_ok=True)
+        next(folder.iterdir(), None)  # JAX would end with a traceback; where it cannot write, it warns
+    except StorageError as error:
+        warn_once(f"{error}. Until then compiled programs are not kept")
+    except OSError as error:
+        warn_once(
+            f"compiled programs are not kept in {folder}: {error.strerror or error}; JAXVIZ_CACHE names another folder"
+        )
+    else:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW_COMPILATION_S)
 

@@ -32,6 +32,14 @@ def folder_path(out: str | Path, model: str, layer: str, label: str) -> Path:
     return Path(out) / _file_name(model) / _file_name(layer) / label
 
 
+def is_site(folder: Path) -> bool:
+    """Whether `jaxviz gallery` made a folder; one that cannot be looked into is none."""
+    try:
+        return (folder / SITE).exists()
+    except OSError:
+        return False
+
+
 def first_saved(path: Path) -> Saved | None:
     """What the first whole picture in a layer's folder says of itself; None where there is none.
 
