@@ -49,6 +49,7 @@ def load_model(
         WeightsError: the file is broken, belongs to another model, or lacks the head that was asked for.
         WeightsUnavailableError: the published weights are not here and could not be fetched.
         ConfigError: your function fails, or returns something else.
+        EnvironmentFailure: JAX has no device to start on.
     """
     if is_own(name):
         if weights is not None:
@@ -71,6 +72,9 @@ def load_model(
     )
     import jax
 
+    from jaxviz.machine import check_backend
+
+    check_backend()
     return wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
 
 
@@ -103,9 +107,12 @@ def own_model(text: str) -> Model:
         UnknownModelError: no such module, file or function.
         StorageError: the file's folder cannot be looked into.
         ConfigError: the function does not return a `Model`.
+        EnvironmentFailure: JAX has no device to start on.
     """
+    from jaxviz.machine import check_backend
     from jaxviz.network.model import Model
 
+    check_backend()
     place, _, function = text.rpartition(":")
     module = _file_module(text, Path(place)) if place.endswith(".py") else _named_module(text, place)
     found = getattr(module, function, None)

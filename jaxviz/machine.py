@@ -15,8 +15,9 @@ import hashlib
 import logging
 import os
 import platform
+import re
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 import jax
@@ -51,19 +52,25 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start_backend() -> None:
-    """Let JAX find its devices, and say in the log, as a warning, if a GPU is left unused.
+def check_backend() -> None:
+    """Let JAX find its devices: to be called before the first array is made.
 
     Raises:
         EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for.
     """
     try:
         jax.default_backend()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # for cuda without a GPU an assertion of JAX's, which says nothing
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
         raise EnvironmentFailure(
-            f"JAX cannot start on JAX_PLATFORMS={_asked_platforms()!r}: {str(error).splitlines()[0]}. "
-            "Unset JAX_PLATFORMS, or set it to cpu"
+            f"JAX cannot start on JAX_PLATFORMS={_asked_platforms()!r}: {reason or 'no such device is here'}. JAX has "
+            f"here: {', '.join(_installed_platforms())}. Unset JAX_PLATFORMS, or set it to cpu"
         ) from error
+
+
+def start_backend() -> None:
+    """`check_backend`, and say in the log, as a warning, if a GPU is left unused."""
+    check_backend()
     message = unused_gpu()
     if message is not None:
         log.warning("%s", message)
@@ -93,6 +100,12 @@ def unused_gpu() -> str | None:
         f"{seen}, but JAX COMPUTES ON THE CPU, many times slower; {cure}. If the CPU is what you want, "
         "set JAX_PLATFORMS=cpu"
     )
+
+
+def _installed_platforms() -> list[str]:
+    """The CPU, and what plugins of JAX are installed for: asking JAX would start them."""
+    plugins = {re.sub(r"^xla_|\d+$", "", found.name) for found in entry_points(group="jax_plugins")}
+    return ["cpu", *sorted(plugins)]
 
 
 def _asked_platforms() -> str:
