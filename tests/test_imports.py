@@ -38,6 +38,7 @@ ROOMS = (
     "machine",
     "spelling",
     "records",
+    "streams",  # stdout and stderr, whatever they lead to
     "files",
     "errors",
 )
