@@ -56,8 +56,16 @@ def check_backend() -> None:
     """Let JAX find its devices: to be called before the first array is made.
 
     Raises:
-        EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for.
+        EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for, or a setting of JAX forbids what
+            every ascent does.
     """
+    if getattr(jax.config, "jax_disable_jit", False):
+        raise EnvironmentFailure("JAX_DISABLE_JIT is set, and nothing would be compiled; unset it")
+    guard = getattr(jax.config, "jax_transfer_guard", None) or ""
+    if guard.startswith("disallow"):
+        raise EnvironmentFailure(
+            f"JAX_TRANSFER_GUARD={guard!r} forbids to bring weights to the device; unset it, or set it to log"
+        )
     try:
         jax.default_backend()
     except (RuntimeError, AssertionError) as error:  # for cuda without a GPU an assertion of JAX's, which says nothing

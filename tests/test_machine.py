@@ -322,3 +322,23 @@ def test_a_device_that_cannot_be_had_is_one_message(no_device, road):
 def test_what_computes_nothing_needs_no_device(no_device, road):
     code, _, err = no_device[road]
     assert (code, err) == (0, "")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("jax_disable_jit", True, "JAX_DISABLE_JIT is set"),
+        ("jax_transfer_guard", "disallow", "JAX_TRANSFER_GUARD='disallow'"),
+        ("jax_transfer_guard", "disallow_explicit", "JAX_TRANSFER_GUARD='disallow_explicit'"),
+    ],
+)
+def test_a_setting_of_jax_that_forbids_the_work_is_one_message(tmp_path, setting, value, said):
+    before = getattr(jax.config, setting)
+    try:
+        jax.config.update(setting, value)
+        done = run(*RENDER, "--out", tmp_path)
+    finally:
+        jax.config.update(setting, before)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"error: {said}")
