@@ -57,6 +57,7 @@ def render_layer(
 
     Raises:
         RequestError: UnknownLayerError, FilterError or ConfigError, all before anything is compiled.
+        EnvironmentFailure: JAX has no device to start on.
         DeviceMemoryError: the batch does not fit the device, and its size was given or cannot be smaller. An
             automatic one is made smaller, the layer starts again, and the log (logger `jaxviz`) says so.
     """

@@ -9,16 +9,21 @@ keeps files for the user stands here too: one cache directory, overridden by JAX
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
 import tempfile
 import threading
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
 from jaxviz.errors import StorageError
+
+log = logging.getLogger("jaxviz")
 
 _UMASK = threading.Lock()
 TEMPORARY_PREFIX = ".jaxviz-"
@@ -92,6 +97,15 @@ def remove_left_overs(folder: Path, *, alone: bool) -> None:
                 (folder / name).unlink()
 
 
+@contextlib.contextmanager
+def looking_at(path: Path) -> Iterator[None]:
+    """What the system refuses while a path that the user named is looked at becomes a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
 def _prefix() -> str:
     return f"{TEMPORARY_PREFIX}tmp-{os.getpid()}-{_host()}-"
 
@@ -120,17 +134,66 @@ def _umask() -> int:
 
 
 def cache_dir() -> Path:
-    """The per-user cache directory (not created here)."""
-    override = os.environ.get("JAXVIZ_CACHE")
-    return Path(override).expanduser() if override else Path(platformdirs.user_cache_dir("jaxviz", appauthor=False))
+    """The per-user cache directory (not created here).
+
+    Raises:
+        StorageError: it would be in a home folder, and there is none.
+    """
+    given = os.environ.get("JAXVIZ_CACHE")
+    return _home_folder(lambda: Path(given or platformdirs.user_cache_dir("jaxviz", appauthor=False)), "JAXVIZ_CACHE")
 
 
 def weights_dir() -> Path:
-    """Where converted weights are kept."""
+    """Where converted weights are kept. Raises as `cache_dir`."""
     return cache_dir() / "weights"
 
 
 def keras_cache_dir() -> Path:
-    """Where Keras itself keeps the weight files that it downloaded (KERAS_HOME, else ~/.keras)."""
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".keras") / "models"
+    """Where Keras itself keeps weight files that it downloaded (KERAS_HOME, else ~/.keras). Raises as `cache_dir`."""
+    given = os.environ.get("KERAS_HOME")
+    return _home_folder(lambda: Path(given or "~/.keras"), "KERAS_HOME") / "models"
+
+
+def find_file(place: Callable[[], Path]) -> Path | None:
+    """A file that need not be there, such as one in a cache; None also where it cannot be looked for.
+
+    The log (logger `jaxviz`) says why it cannot, once, as a warning: no home folder, or a folder of somebody else's.
+    """
+    try:
+        path = place()
+        if not path.is_file():
+            return None
+        with path.open("rb"):
+            return path
+    except StorageError as error:
+        warn_once(f"{error}. Until then nothing is looked for there")
+    except OSError as error:
+        warn_once(f"cannot look into {path.parent}: {error.strerror or error}; nothing is taken from there")
+    return None
+
+
+def current_folder() -> str:
+    """The current folder, for a message about relative paths."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "which is gone"
+
+
+@lru_cache(maxsize=64)
+def warn_once(message: str) -> None:
+    """Say something in the log, as a warning, the first time that it is to be said."""
+    log.warning("%s", message)
+
+
+def _home_folder(make: Callable[[], Path], variable: str) -> Path:
+    """A folder that may be in somebody's home; `variable` names another one."""
+    try:
+        folder = make().expanduser()
+    except RuntimeError:  # of pathlib and platformdirs: no HOME and no entry for this user, or `~x` of nobody
+        folder = None
+    if folder is None or str(folder).startswith("~"):
+        given = os.environ.get(variable)
+        problem = f"{variable} {given!r} is in the home folder of nobody" if given else "this user has no home folder"
+        raise StorageError(f"{problem}: set {variable} to the full path of a folder")
+    return folder

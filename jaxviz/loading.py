@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxviz import models as registry
 from jaxviz.errors import ConfigError, UnknownModelError, nearest
+from jaxviz.files import current_folder, looking_at
 
 if TYPE_CHECKING:
     from jaxviz.doors.keras_network import KerasNetwork
@@ -61,7 +62,7 @@ def load_model(
         WeightsError: the file is broken, belongs to another model, or lacks the head that was asked for.
         WeightsUnavailableError: the published weights are not here and could not be fetched.
         ConfigError: your function fails, or returns something else.
-        EnvironmentFailure: Keras is needed and not installed.
+        EnvironmentFailure: Keras is needed and not installed, or JAX has no device to start on.
     """
     if name.startswith(KERAS_PREFIX):
         if not download and weights is None:
@@ -94,6 +95,9 @@ def load_model(
     )
     import jax
 
+    from jaxviz.machine import check_backend
+
+    check_backend()
     return wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
 
 
@@ -130,13 +134,17 @@ def own_model(text: str, custom_objects: str | None = None) -> Model:
     Raises:
         UnknownModelError: no such module, file or function.
         WeightsError: the file is damaged, or needs what it does not bring.
+        StorageError: the file's folder cannot be looked into.
         ConfigError: the function does not return a `Model`.
+        EnvironmentFailure: JAX has no device to start on.
     """
     if text.endswith(KERAS_ENDINGS):
         return _keras_file(Path(text), custom_objects)
     _refuse_custom_objects(text, custom_objects)
+    from jaxviz.machine import check_backend
     from jaxviz.network.model import Model
 
+    check_backend()
     place, _, function = text.rpartition(":")
     module = _file_module(text, Path(place)) if place.endswith(".py") else _named_module(text, place)
     found = getattr(module, function, None)
@@ -216,9 +224,12 @@ def _classes_of(text: str) -> Mapping[str, Any]:
 
 def _file_module(text: str, path: Path) -> ModuleType:
     """A file as a module, with its own folder to import from, as when it is run."""
-    if not path.is_file():
+    with looking_at(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UnknownModelError(
-            f"MODEL {text!r}: there is no file {str(path)!r}; paths are relative to the current folder, {Path.cwd()}"
+            f"MODEL {text!r}: there is no file {str(path)!r}; paths are relative to the current folder, "
+            f"{current_folder()}"
         )
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -235,8 +246,8 @@ def _file_module(text: str, path: Path) -> ModuleType:
 
 def _named_module(text: str, name: str) -> ModuleType:
     """A module by its name, the current folder among the places to look."""
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    if "" not in sys.path and current_folder() not in sys.path:
+        sys.path.insert(0, current_folder())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

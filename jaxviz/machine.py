@@ -15,14 +15,15 @@ import hashlib
 import logging
 import os
 import platform
+import re
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 
 import jax
 
-from jaxviz.errors import EnvironmentFailure
-from jaxviz.files import cache_dir
+from jaxviz.errors import EnvironmentFailure, StorageError
+from jaxviz.files import cache_dir, warn_once
 
 log = logging.getLogger("jaxviz")
 
@@ -51,19 +52,33 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def start_backend() -> None:
-    """Let JAX find its devices, and say in the log, as a warning, if a GPU is left unused.
+def check_backend() -> None:
+    """Let JAX find its devices: to be called before the first array is made.
 
     Raises:
-        EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for.
+        EnvironmentFailure: there is no device of the kind that JAX_PLATFORMS asks for, or a setting of JAX forbids what
+            every ascent does.
     """
+    if getattr(jax.config, "jax_disable_jit", False):
+        raise EnvironmentFailure("JAX_DISABLE_JIT is set, and nothing would be compiled; unset it")
+    guard = getattr(jax.config, "jax_transfer_guard", None) or ""
+    if guard.startswith("disallow"):
+        raise EnvironmentFailure(
+            f"JAX_TRANSFER_GUARD={guard!r} forbids to bring weights to the device; unset it, or set it to log"
+        )
     try:
         jax.default_backend()
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # for cuda without a GPU an assertion of JAX's, which says nothing
+        reason = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
         raise EnvironmentFailure(
-            f"JAX cannot start on JAX_PLATFORMS={_asked_platforms()!r}: {str(error).splitlines()[0]}. "
-            "Unset JAX_PLATFORMS, or set it to cpu"
+            f"JAX cannot start on JAX_PLATFORMS={_asked_platforms()!r}: {reason or 'no such device is here'}. JAX has "
+            f"here: {', '.join(_installed_platforms())}. Unset JAX_PLATFORMS, or set it to cpu"
         ) from error
+
+
+def start_backend() -> None:
+    """`check_backend`, and say in the log, as a warning, if a GPU is left unused."""
+    check_backend()
     message = unused_gpu()
     if message is not None:
         log.warning("%s", message)
@@ -93,6 +108,12 @@ def unused_gpu() -> str | None:
         f"{seen}, but JAX COMPUTES ON THE CPU, many times slower; {cure}. If the CPU is what you want, "
         "set JAX_PLATFORMS=cpu"
     )
+
+
+def _installed_platforms() -> list[str]:
+    """The CPU, and what plugins of JAX are installed for: asking JAX would start them."""
+    plugins = {re.sub(r"^xla_|\d+$", "", found.name) for found in entry_points(group="jax_plugins")}
+    return ["cpu", *sorted(plugins)]
 
 
 def _asked_platforms() -> str:
@@ -146,11 +167,23 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def use_compilation_cache() -> None:
     """Keep compiled programs in the user's cache directory, apart for each jaxlib and each model of CPU.
 
-    A folder that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone.
+    A folder that the user has chosen (JAX_COMPILATION_CACHE_DIR) is left alone. Where there can be none, the log says
+    so, as a warning.
     """
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        machine = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is not None:
+        return
+    machine = hashlib.sha256(_cpu_features().encode()).hexdigest()[:12]
+    try:
         folder = cache_dir() / "compiled" / f"jaxlib-{version('jaxlib')}-{machine}"
+        folder.mkdir(parents=True, exist_ok=True)
+        next(folder.iterdir(), None)  # JAX would end with a traceback; where it cannot write, it warns
+    except StorageError as error:
+        warn_once(f"{error}. Until then compiled programs are not kept")
+    except OSError as error:
+        warn_once(
+            f"compiled programs are not kept in {folder}: {error.strerror or error}; JAXVIZ_CACHE names another folder"
+        )
+    else:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW_COMPILATION_S)
 

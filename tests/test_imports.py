@@ -39,6 +39,7 @@ ROOMS = (
     "machine",
     "spelling",
     "records",
+    "streams",  # stdout and stderr, whatever they lead to
     "files",
     "errors",
 )

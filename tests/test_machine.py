@@ -238,3 +238,107 @@ def test_a_platform_that_is_not_there_is_one_message(tmp_path):
     (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert "JAX_PLATFORMS='tpu'" in line
     assert "Traceback" not in done.err
+
+
+NET = """
+import jax.numpy as jnp, jaxviz
+
+def net():
+    return jaxviz.Model.from_callable(lambda weights, images: {"a": images * weights}, jnp.ones(3), lambda rgb: rgb)
+"""
+JOB = '[[atlas]]\nmodel = "efficientnet_lite0"\nlayers = ["stem_conv"]\n'
+# Every road to a device, in one process: where JAX has failed to start, it tries again.
+ROADS = """
+import json, sys
+from helpers_cli import run
+from typer.testing import CliRunner
+from weights_convert.__main__ import app
+import jaxviz
+commands = json.loads(sys.argv[1])
+said = {}
+for command in commands:
+    if command[0] == "verify":
+        ran = CliRunner().invoke(app, command, catch_exceptions=False)
+        said[" ".join(command)] = ran.exit_code, ran.stdout, ran.stderr
+    else:
+        said[" ".join(command)] = run(*command)
+functions = {
+    "load_model": lambda: jaxviz.load_model("efficientnet_lite0"),
+    "render_layer": lambda: jaxviz.render_layer(
+        jaxviz.Model.from_callable(lambda _, images: {"a": images}, {}, lambda rgb: rgb), "a", [0]
+    ),
+}
+for name, function in functions.items():
+    try:
+        function()
+    except jaxviz.errors.EnvironmentFailure as error:
+        said[name] = 1, "", f"error: {error}"
+print(json.dumps(said))
+"""
+LITE_STEM = ("efficientnet_lite0", "stem_conv")
+ON_A_DEVICE = [
+    ("render", *LITE_STEM),
+    ("atlas", "efficientnet_lite0", "--layers", "stem_conv"),
+    ("atlas", "efficientnet_lite0", "--layers", "stem_conv", "--dry-run"),
+    ("run", "job.toml"),
+    ("bench", "--quick"),
+    ("layers", "net.py:net"),
+    ("render", "net.py:net", "a"),
+    ("atlas", "net.py:net"),
+    ("verify", "efficientnet_lite0", "--weights", "random"),
+]
+WITHOUT_A_DEVICE = [("models",), ("layers", "efficientnet_lite0"), ("run", "job.toml", "--check")]
+
+
+@pytest.fixture(scope="module")
+def no_device(tmp_path_factory) -> dict[str, tuple[int, str, str]]:
+    """(exit code, stdout, stderr) of everything that computes, and of what does not, where there is no device."""
+    if any(file.exists() for file in devices.NVIDIA_FILES):
+        pytest.skip("there is a GPU here")
+    folder = tmp_path_factory.mktemp("no_device")
+    (folder / "net.py").write_text(NET)
+    (folder / "job.toml").write_text(JOB)
+    tests = Path(__file__).parent
+    extra = {"JAX_PLATFORMS": "cuda", "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests / 'helpers'}"}
+    command = [sys.executable, "-c", ROADS, json.dumps([*ON_A_DEVICE, *WITHOUT_A_DEVICE])]
+    done = subprocess.run(command, cwd=folder, env=os.environ | extra, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (folder / "out").exists()
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("road", [*(" ".join(command) for command in ON_A_DEVICE), "load_model", "render_layer"])
+def test_a_device_that_cannot_be_had_is_one_message(no_device, road):
+    code, out, err = no_device[road]
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert (code, out) == (1, "")
+    assert "JAX_PLATFORMS='cuda': no such device is here. JAX has here: cpu" in line
+    assert line.endswith("Unset JAX_PLATFORMS, or set it to cpu")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("road", [" ".join(command) for command in WITHOUT_A_DEVICE])
+def test_what_computes_nothing_needs_no_device(no_device, road):
+    code, _, err = no_device[road]
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("jax_disable_jit", True, "JAX_DISABLE_JIT is set"),
+        ("jax_transfer_guard", "disallow", "JAX_TRANSFER_GUARD='disallow'"),
+        ("jax_transfer_guard", "disallow_explicit", "JAX_TRANSFER_GUARD='disallow_explicit'"),
+    ],
+)
+def test_a_setting_of_jax_that_forbids_the_work_is_one_message(tmp_path, setting, value, said):
+    before = getattr(jax.config, setting)
+    try:
+        jax.config.update(setting, value)
+        done = run(*RENDER, "--out", tmp_path)
+    finally:
+        jax.config.update(setting, before)
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith(f"error: {said}")

@@ -13,6 +13,7 @@ import typer
 from jaxviz.errors import JaxvizError
 from jaxviz.models import check_model
 from jaxviz.render.options import for_command_line
+from jaxviz.streams import open_streams
 from weights_convert import digests
 from weights_convert.locate import published_weights
 from weights_convert.progress import DownloadBar
@@ -33,7 +34,12 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="The network's n
 
 def main() -> None:
     """Runs the command that the arguments name."""
-    app(prog_name="python -m weights_convert")
+    open_streams()
+    try:
+        app(prog_name="python -m weights_convert")
+    except JaxvizError as error:  # outside of the commands: the help has no place to go
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 @app.command()
@@ -132,6 +138,7 @@ def _reported_errors() -> Iterator[None]:
     """One message on stderr and the exit code that it means."""
     try:
         yield
+        sys.stdout.flush()
     except JaxvizError as error:
         print(f"error: {for_command_line(error)}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from error

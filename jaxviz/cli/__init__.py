@@ -8,6 +8,7 @@ Results go to stdout, progress and errors to stderr. jax is imported by the comm
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated
 
 import typer
@@ -16,10 +17,13 @@ import jaxviz
 from jaxviz import models as registry
 from jaxviz.cli import bench, compare, export, gallery, merge, render, run
 from jaxviz.cli.options import CustomObjects, Json, ModelName, Size
+from jaxviz.cli.progress import say, show
 from jaxviz.cli.terminal import keep_interrupts, print_table, reported_errors
 from jaxviz.config import RenderConfig
+from jaxviz.errors import JaxvizError
 from jaxviz.loading import describe_model, where_weights
 from jaxviz.spelling import parse_size
+from jaxviz.streams import open_streams
 
 __all__ = ["app", "layers", "main", "models"]
 
@@ -34,13 +38,18 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the command `jaxviz`."""
+    open_streams()
     keep_interrupts()
-    app()
+    try:
+        app()
+    except JaxvizError as error:  # outside of the commands: the help has no place to go
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"jaxviz {jaxviz.__version__}")
+        show(f"jaxviz {jaxviz.__version__}")
         raise typer.Exit
 
 
@@ -63,7 +72,7 @@ def models(as_json: Json = False) -> None:
             weights = where_weights(name)
             rows.append({"model": name, "parameters": known.parameters, "layers": known.layers, "weights": weights})
         if as_json:
-            typer.echo(json.dumps({"models": rows}))
+            show(json.dumps({"models": rows}))
         else:
             print_table(rows)
 
@@ -90,7 +99,7 @@ def layers(model: ModelName, size: Size = None, custom_objects: CustomObjects = 
             for layer in describe_model(model, head=True, custom_objects=custom_objects).table((height, width))
         ]
         if as_json:
-            typer.echo(json.dumps({"model": model, "size": [height, width], "layers": rows}))
+            show(json.dumps({"model": model, "size": [height, width], "layers": rows}))
         else:
             print_table(rows)
 

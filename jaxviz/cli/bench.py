@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxviz.cli.options import Json
-from jaxviz.cli.progress import spoken_progress
+from jaxviz.cli.progress import say, show, spoken_progress
 from jaxviz.cli.start import start_jax
-from jaxviz.cli.terminal import fail, printable, reported_errors, show_log
+from jaxviz.cli.terminal import fail, reported_errors, show_log
 from jaxviz.errors import ConfigError
 from jaxviz.spelling import parse_batch_size, parse_size
 
@@ -102,7 +102,7 @@ def compare(
         reports = read_report(a), read_report(b)
         comparison = compare_reports(*reports)
         names = str(a), str(b)
-        typer.echo(to_json(comparison) if as_json else printable(comparison_text(comparison, reports, names)))
+        show(to_json(comparison) if as_json else comparison_text(comparison, reports, names))
 
 
 def _measure(settings: Settings, out: Path | None, *, as_json: bool) -> None:
@@ -114,11 +114,11 @@ def _measure(settings: Settings, out: Path | None, *, as_json: bool) -> None:
     load, cores = machine.load_average(), available_cores()
     if machine.is_busy(load, cores):
         message = f"warning: others use this machine (load average {load} on {cores} cores): figures will be low"
-        typer.echo(message, err=True)
+        say(message)
     report: Report | None = None
     try:
-        with spoken_progress() as say:
-            for report in measure(settings, say=say):  # noqa: B007  # the last one counts
+        with spoken_progress() as speak:
+            for report in measure(settings, say=speak):  # noqa: B007  # the last one counts
                 pass
     except KeyboardInterrupt:
         if report is None:
@@ -138,11 +138,11 @@ def _show(report: Report, out: Path | None, *, as_json: bool) -> None:
     from jaxviz.bench.records import to_json
     from jaxviz.cli.bench_text import report_text
 
-    typer.echo(to_json(report) if as_json else printable(report_text(report)))
+    show(to_json(report) if as_json else report_text(report))
     if out is not None:
         write_report(out, report)
     if not as_json:
-        typer.echo(printable(f"\nfile: {out}" if out is not None else "\nTo keep this and compare it: --out FILE.json"))
+        show(f"\nfile: {out}" if out is not None else "\nTo keep this and compare it: --out FILE.json")
 
 
 def _split(texts: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from jaxviz.cli.options import Json
-from jaxviz.cli.progress import spoken_progress
+from jaxviz.cli.progress import show, spoken_progress
 from jaxviz.cli.terminal import reported_errors, show_left_out
 
 SILENT_S = 3.0
@@ -46,9 +46,9 @@ def compare(
         with _progress(sum(len(layer.tiles) for layer in chosen)) as advance:
             descriptions = describe(chosen[0], progress=advance), describe(chosen[1], progress=advance)
         if as_json:
-            typer.echo(json.dumps(comparison_json(*descriptions), allow_nan=False))
+            show(json.dumps(comparison_json(*descriptions), allow_nan=False))
         else:
-            typer.echo(comparison_text(*descriptions))
+            show(comparison_text(*descriptions))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from jaxviz.cli.terminal import printable, table_lines
+from jaxviz.cli.terminal import table_lines
 from jaxviz.view.comparison import Description, differing_settings
 from jaxviz.view.measures import Row
 
@@ -31,7 +31,7 @@ def comparison_text(first: Description, second: Description) -> str:
     blocks = [lines[:facts], ["measured: median (quartiles)", *lines[facts:measured]]]
     if lines[measured:]:
         blocks.append(["made differently, which measured values may show", *lines[measured:]])
-    return printable("\n\n".join("\n".join(block) for block in blocks))
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def comparison_json(first: Description, second: Description) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from jaxviz.cli.progress import duration, spoken_progress
+from jaxviz.cli.progress import duration, show, spoken_progress
 from jaxviz.cli.start import start_jax
-from jaxviz.cli.terminal import printable, show_log, table_lines
+from jaxviz.cli.terminal import show_log, table_lines
 from jaxviz.errors import ConfigError
 from jaxviz.records import to_json
 
@@ -64,7 +64,7 @@ def dry_run(
         raise WeightsUnavailableError(
             f"{error.text}. Without weights, `no_measure` tells all but memory and time"
         ) from error
-    typer.echo(to_json(_values(found)) if as_json else printable(estimate_text(found)))
+    show(to_json(_values(found)) if as_json else estimate_text(found))
 
 
 def _values(found: Estimate) -> dict[str, Any]:

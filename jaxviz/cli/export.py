@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from jaxviz.cli.options import Json
-from jaxviz.cli.terminal import printable, reported_errors, show_left_out
+from jaxviz.cli.progress import show
+from jaxviz.cli.terminal import reported_errors, show_left_out
 from jaxviz.errors import ConfigError
 
 SMALLEST_TILE_PX = 4
@@ -61,9 +62,9 @@ def export(
             for file in done.files:
                 files.append({"layer": done.layer.name, "file": str(file), "bytes": file.stat().st_size})
                 if not as_json:
-                    typer.echo(printable(f"{file}  ({len(done.layer.tiles)} pictures, {_size(file)})"))
+                    show(f"{file}  ({len(done.layer.tiles)} pictures, {_size(file)})")
         if as_json:
-            typer.echo(json.dumps({"files": files}))
+            show(json.dumps({"files": files}))
 
 
 def _size(file: Path) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jaxviz.cli.options import Json
-from jaxviz.cli.progress import spoken_progress
-from jaxviz.cli.terminal import printable, reported_errors, show_left_out
+from jaxviz.cli.progress import show, spoken_progress
+from jaxviz.cli.terminal import reported_errors, show_left_out
 
 if TYPE_CHECKING:
     from jaxviz.store.catalogue import LayerPictures
@@ -27,7 +27,7 @@ def gallery(
     copy: Annotated[
         bool, typer.Option("--copy", help="Copy the full-size pictures into it, so that it can be published alone.")
     ] = False,
-    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    in_browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a static HTML site of a folder's pictures: every filter a tile, a page for each, layers side by side.
@@ -60,14 +60,14 @@ def gallery(
                 "left_out": list(catalogue.skipped),
                 "took_s": took_s,
             }
-            typer.echo(json.dumps(summary))
+            show(json.dumps(summary))
         else:
             counted = ", ".join(f"{number} {status}" for status, number in built.counts.items())
             layers = f"{built.layers} layer" + ("" if built.layers == 1 else "s")
             pictures = f"{built.pictures} picture" + ("" if built.pictures == 1 else "s")
-            typer.echo(f"{layers}, {pictures} ({counted}): {built.pages} pages in {took_s:.1f} s")
-            typer.echo(printable(f"gallery: {built.index}"))
-        if show:
+            show(f"{layers}, {pictures} ({counted}): {built.pages} pages in {took_s:.1f} s")
+            show(f"gallery: {built.index}")
+        if in_browser:
             import webbrowser
 
             webbrowser.open(built.index.resolve().as_uri())

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from jaxviz.cli.options import Json
-from jaxviz.cli.terminal import printable, reported_errors
+from jaxviz.cli.progress import show
+from jaxviz.cli.terminal import reported_errors
 
 SHOWN_GAPS = 10
 
@@ -33,9 +34,9 @@ def merge(
             )
             if not as_json:
                 counts = ", ".join(f"{count} {status}" for status, count in one.counts.items())
-                typer.echo(printable(f"{one.model} {one.layer}: {counts}{_gaps(one.gaps)}: {one.folder}"))
+                show(f"{one.model} {one.layer}: {counts}{_gaps(one.gaps)}: {one.folder}")
         if as_json:
-            typer.echo(json.dumps({"layers": layers}))
+            show(json.dumps({"layers": layers}))
 
 
 def _gaps(gaps: tuple[int, ...]) -> str:

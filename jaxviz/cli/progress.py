@@ -5,14 +5,12 @@ The time left is estimated by arithmetic, not by pictures: the layers of a netwo
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -163,11 +161,13 @@ def print_json_line(event: Event, **more: Any) -> None:
 
 
 def say(text: str) -> None:
-    """A line on stderr. Once nobody reads it any more, the run goes on in silence: pictures matter more."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # for good
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show(text: str) -> None:
+    """A result on stdout: lines, or one JSON object."""
+    print(text, flush=True)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from jaxviz.cli.terminal import printable
 from jaxviz.jobs.events import LayerDone
 
 
@@ -41,7 +40,7 @@ def summary_text(summary: LayerDone) -> str:
     lines.append(f"grid:     {summary.grid}")
     if summary.animation:
         lines.append(f"animated: {summary.animation}")
-    return printable("\n".join(lines))
+    return "\n".join(lines)
 
 
 def totals(summaries: Sequence[LayerDone]) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def total_text(summaries: Sequence[LayerDone], whole: dict[str, Any]) -> str:
         f"{len(summaries)} layers: {_counts(whole['counts'])}; {whole['rendered']} rendered in "
         f"{whole['render_s']:.1f} s, {whole['already_there']} were already there{_left_to_others(whole['missing'])}"
     )
-    return printable("\n".join(lines))
+    return "\n".join(lines)
 
 
 def _judged(summary: LayerDone) -> dict[str, Any] | None:

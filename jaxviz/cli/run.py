@@ -11,7 +11,8 @@ import typer
 
 from jaxviz.cli.dry_run import DryRun, NoMeasure, check_dry_run, dry_run
 from jaxviz.cli.options import Json
-from jaxviz.cli.terminal import printable, reported_errors
+from jaxviz.cli.progress import show
+from jaxviz.cli.terminal import reported_errors
 from jaxviz.cli.work import Progress, ShardText, Strict, Verbose, work
 from jaxviz.errors import ConfigError
 
@@ -53,8 +54,8 @@ def run(
         if check:
             layers, atlases = len(tasks), len(read.atlases)
             text = f"{job} is in order: {_count(layers, 'layer', 'layers')} in {_count(atlases, 'atlas', 'atlases')}"
-            values = {"file": printable(str(job)), "atlases": atlases, "layers": layers}
-            typer.echo(json.dumps(values) if as_json else printable(text))
+            values = {"file": str(job), "atlases": atlases, "layers": layers}
+            show(json.dumps(values) if as_json else text)
         elif dry:
             dry_run(tasks, started=started, measure=not no_measure, as_json=as_json, verbose=verbose, progress=progress)
         else:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from jaxviz.cli.progress import print_json_line
+from jaxviz.cli.progress import print_json_line, say, show
 from jaxviz.errors import JaxvizError
 from jaxviz.jobs.events import Ended, Logged
 from jaxviz.render.options import for_command_line
@@ -28,7 +28,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         [f"{value:,}" if isinstance(value, int) else str(value) for value in row.values()] for row in rows
     ]
     for line in table_lines(cells):
-        typer.echo(line)
+        show(line)
 
 
 def table_lines(cells: Sequence[Sequence[str]], *, right_from: int | None = None) -> list[str]:
@@ -60,7 +60,6 @@ def reported_errors(
     except KeyboardInterrupt:
         fail(interrupted, 130, progress=progress)
     except BrokenPipeError:  # stdout was closed, as `| head` does
-        sys.stderr.close()
         raise typer.Exit(0) from None
 
 
@@ -94,26 +93,21 @@ def show_log(*, verbose: bool, progress: str = "auto") -> None:
 
 class _JsonHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print_json_line(Logged(record.levelname.lower(), printable(self.format(record))))
+        print_json_line(Logged(record.levelname.lower(), self.format(record)))
 
 
 def show_left_out(reasons: Sequence[str]) -> None:
     """Say on stderr which files of a folder were left out, and why: the first ones."""
     for reason in reasons[:LEFT_OUT_SHOWN]:
-        typer.echo(printable(f"left out: {reason}"), err=True)
+        say(f"left out: {reason}")
     if len(reasons) > LEFT_OUT_SHOWN:
-        typer.echo(f"left out: {len(reasons) - LEFT_OUT_SHOWN} more", err=True)
+        say(f"left out: {len(reasons) - LEFT_OUT_SHOWN} more")
 
 
 def fail(message: str, exit_code: int, *, progress: str = "auto") -> NoReturn:
     """End the command with one message on stderr."""
     if progress == "jsonl":
-        print_json_line(Ended(exit_code, printable(message)))
+        print_json_line(Ended(exit_code, message))
     else:
-        typer.echo(printable(message), err=True)
+        say(message)
     raise typer.Exit(exit_code)
-
-
-def printable(text: str) -> str:
-    """Text that any terminal takes: a file name need not be Unicode."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaxviz.cli.progress import run_progress
+from jaxviz.cli.progress import run_progress, show
 from jaxviz.cli.render_text import summary_json, summary_text, total_text, totals
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, show_log
@@ -65,10 +65,10 @@ def work(
             fail(_interrupted(stop, tasks), 130, progress=progress)
         display.report(Ended(EXIT_STRICT if strict and _has_failed(done) else 0))
     if one:
-        typer.echo(to_json(summary_json(done[0])) if as_json else summary_text(done[0]))
+        show(to_json(summary_json(done[0])) if as_json else summary_text(done[0]))
     else:
         whole = totals(done)
-        typer.echo(to_json(whole | {"layers": [*map(summary_json, done)]}) if as_json else total_text(done, whole))
+        show(to_json(whole | {"layers": [*map(summary_json, done)]}) if as_json else total_text(done, whole))
     if strict and _has_failed(done):
         raise typer.Exit(EXIT_STRICT)
 

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from jaxviz.errors import ConfigError, EnvironmentFailure
+from jaxviz.machine import check_backend
 
 # Before it, an .h5 file's Lambda layers ran whatever `safe_mode` said (CVE-2025-9905, mended in 3.11.3).
 OLDEST = (3, 12)
@@ -17,9 +18,10 @@ def keras_on_jax() -> Any:
     """The module `keras`.
 
     Raises:
-        EnvironmentFailure: it is not installed, or too old.
+        EnvironmentFailure: it is not installed, or too old, or JAX has no device to start on.
         ConfigError: this process has imported it already, on another backend.
     """
+    check_backend()
     if "keras" not in sys.modules:
         if importlib.util.find_spec("keras") is None:
             raise EnvironmentFailure("a network of Keras's needs Keras, which is not installed", try_next=INSTALL)

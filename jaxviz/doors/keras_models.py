@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxviz.doors.keras_backend import keras_on_jax
 from jaxviz.doors.keras_network import USUAL_SIDE, KerasNetwork, keras_network
 from jaxviz.errors import UnknownModelError, WeightsError, WeightsUnavailableError, nearest
+from jaxviz.files import current_folder, looking_at
 
 PREFIX = "keras:"
 BUILT_BY_SIZE = "NASNet"  # it pads and crops by the size that it is built for
@@ -162,9 +163,11 @@ def _fresh_names(model: Any) -> dict[int, str]:
 
 def _check_whole_model(path: Path) -> None:
     """Raise unless a file looks like one with a network in it."""
-    if not path.is_file():
+    with looking_at(path):
+        is_there = path.is_file()
+    if not is_there:
         raise UnknownModelError(
-            f"MODEL {str(path)!r}: there is no such file; paths are relative to the current folder, {Path.cwd()}"
+            f"MODEL {str(path)!r}: there is no such file; paths are relative to the current folder, {current_folder()}"
         )
     try:
         with path.open("rb") as file:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxviz.errors import ConfigError
+from jaxviz.files import current_folder
 from jaxviz.jobs.task import LayerTask, RenderRequest, check_task
 from jaxviz.render.shard import Shard
 
@@ -56,7 +57,9 @@ def check_files(request: RenderRequest) -> None:
             raise ConfigError(f"cannot be a {kind}: {error.strerror}", argument=name, value=str(path)) from error
         if not found:
             raise ConfigError(
-                f"is no {kind}; paths are relative to the current folder, {Path.cwd()}", argument=name, value=str(path)
+                f"is no {kind}; paths are relative to the current folder, {current_folder()}",
+                argument=name,
+                value=str(path),
             )
     try:
         for folder in (request.out, *request.out.parents):

@@ -22,6 +22,7 @@ from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import PARAMETERIZATIONS
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
+from jaxviz.machine import check_backend
 from jaxviz.network.model import Model
 from jaxviz.render import batch_size
 from jaxviz.render.recipe import LayerFacts, Recipe
@@ -100,6 +101,7 @@ def plan_render(
     initial_images: Any = None,
 ) -> Plan:
     """Check a request and fix its batch size and recipe. Arguments and errors are those of `render_layer`."""
+    check_backend()
     config = config or RenderConfig.keras()
     objective = Channel(config.activation_border) if objective is None else objective
     chain = transforms.from_specs(config.transforms)

@@ -21,7 +21,7 @@ from PIL import Image
 from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.judge.values import Judged
 from jaxviz.render.recipe import LayerFacts, Recipe, status_counts
-from jaxviz.store.contents import SITE
+from jaxviz.store.contents import is_site
 from jaxviz.store.layer_record import LAYER_JSON, Entry, LayerRecord, entry_of, read_layer_record
 from jaxviz.store.provenance import PICTURE_NAME, Saved, picture_name, read_picture, read_saved
 
@@ -138,7 +138,7 @@ def _folders(root: Path, path: Path, depth: int, skipped: list[str]) -> Iterator
     yield path
     if depth:
         for child in below:
-            if not (PICTURE_NAME.fullmatch(child.name) or (child / SITE).exists()):
+            if not (PICTURE_NAME.fullmatch(child.name) or is_site(child)):
                 yield from _folders(root, child, depth - 1, skipped)
 
 

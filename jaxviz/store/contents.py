@@ -5,6 +5,7 @@ OUT/<model>/<layer>/<label>/ is the folder's name. Nothing is written here. No j
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,11 +18,13 @@ from jaxviz.render.recipe import Recipe
 from jaxviz.store.provenance import FORMATS, PICTURE_NAME, Key, Saved, jaxlib_version, picture_name, read_saved
 
 SITE = "gallery.json"  # in a folder that `jaxviz gallery` made, which may hold copies of pictures
+LONGEST_NAME = 255  # bytes, of file systems
+DIGITS = 16  # of the hash
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def folder_path(out: str | Path, model: str, layer: str, label: str) -> Path:
-    """OUT/<model>/<layer>/<label>; characters that no file name should have are percent-encoded."""
+    """OUT/<model>/<layer>/<label>; see `folder_name`."""
     if not LABEL.fullmatch(label):
         raise OutputFolderError(
             f"`label` {label!r} is no label",
@@ -29,7 +32,30 @@ def folder_path(out: str | Path, model: str, layer: str, label: str) -> Path:
             value=label,
             allowed="letters, digits, '.', '_' and '-', starting with a letter or digit, at most 100 of them",
         )
-    return Path(out) / _file_name(model) / _file_name(layer) / label
+    return Path(out) / folder_name(model) / folder_name(layer) / label
+
+
+def folder_name(name: str, *, longest: int = LONGEST_NAME) -> str:
+    """What a folder is called for a model, layer or label, whatever characters that has; no two names share one.
+
+    Percent-encoded, and cut with a hash at its end where it has more than `longest` bytes: what is in the folder says
+    the true name.
+    """
+    encoded = quote(name, safe=" ()[]+,=", errors="surrogatepass")
+    if set(encoded) <= {"."}:
+        encoded = encoded.replace(".", "%2E") or "%"
+    if len(encoded) > longest:
+        digest = hashlib.sha256(encoded.encode()).hexdigest()[:DIGITS]
+        encoded = f"{encoded[: longest - DIGITS - 1]}-{digest}"
+    return encoded
+
+
+def is_site(folder: Path) -> bool:
+    """Whether `jaxviz gallery` made a folder; one that cannot be looked into is none."""
+    try:
+        return (folder / SITE).exists()
+    except OSError:
+        return False
 
 
 def first_saved(path: Path) -> Saved | None:
@@ -117,8 +143,3 @@ def picture_files(path: Path) -> list[Path]:
     if folders:
         raise OutputFolderError(f"`out` holds {folders[0]}, a folder with a picture's name; choose another `out`")
     return files
-
-
-def _file_name(name: str) -> str:
-    encoded = quote(name, safe=" ()[]+,=", errors="surrogatepass")
-    return encoded.replace(".", "%2E") if set(encoded) == {"."} else encoded

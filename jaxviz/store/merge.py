@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxviz.errors import OutputFolderError
+from jaxviz.files import looking_at
 from jaxviz.render.recipe import status_counts
-from jaxviz.store.contents import SITE
+from jaxviz.store.contents import is_site
 from jaxviz.store.folder import LayerFolder
 from jaxviz.store.locks import FolderLock
 from jaxviz.store.provenance import PICTURE_NAME, Saved, read_saved
@@ -51,8 +52,11 @@ def merge(folder: Path) -> Iterator[MergedLayer]:
 def layer_folders(folder: Path) -> list[Path]:
     """The folder and those below it that have pictures in them, sorted; a gallery's copies are left out."""
     found = []
+    with looking_at(folder):  # os.walk passes over what it cannot read
+        if folder.is_dir():
+            next(folder.iterdir(), None)
     for path, below, files in os.walk(folder):
-        below[:] = [name for name in below if not (name.startswith(".") or Path(path, name, SITE).exists())]
+        below[:] = [name for name in below if not (name.startswith(".") or is_site(Path(path, name)))]
         below[:] = [name for name in below if not PICTURE_NAME.fullmatch(name)]
         pictures = (Path(path, name) for name in sorted(files) if PICTURE_NAME.fullmatch(name))
         if any(isinstance(read_saved(file), Saved) for file in pictures):

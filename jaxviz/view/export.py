@@ -26,7 +26,7 @@ import numpy as np
 from msgspec import Struct
 
 from jaxviz.errors import OutputFolderError, UnknownLayerError, nearest
-from jaxviz.files import write_atomically
+from jaxviz.files import looking_at, write_atomically
 from jaxviz.records import to_json
 from jaxviz.store.catalogue import Catalogue, LayerPictures, Tile
 from jaxviz.view.sprites import Sheet, sheets, webp_bytes
@@ -132,7 +132,8 @@ def _folder(catalogue: Catalogue, layer: LayerPictures, out: str | Path | None) 
 
 
 def _check_absent(files: Sequence[Path]) -> None:
-    there = [file for file in files if file.exists()]
+    with looking_at(files[0].parent):
+        there = [file for file in files if file.exists()]
     if there:
         more = f", and {len(there) - 1} more of the files to write" if len(there) > 1 else ""
         raise OutputFolderError(

@@ -20,6 +20,7 @@ from jaxviz.errors import OutputFolderError, StorageError
 from jaxviz.pictures import images
 from jaxviz.records import to_json
 from jaxviz.render.options import for_command_line
+from jaxviz.store.catalogue import read_catalogue
 from jaxviz.store.contents import first_saved, folder_path
 from jaxviz.store.folder import LayerFolder
 from jaxviz.store.layer_record import LayerRecord, read_layer_record
@@ -355,9 +356,9 @@ def test_good_label_is_a_folder(tmp_path: Path, label: str) -> None:
     assert fill(tmp_path, picture(1), label=label).path.name == label
 
 
-def test_layer_name_too_long_for_the_disk_is_a_storage_error(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="File name too long"):
-        LayerFolder.open(tmp_path, replace(RECIPE, layer="x" * 300), label="keras")
+def test_out_too_long_for_the_disk_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"File name too long; choose another out"):
+        LayerFolder.open(tmp_path / ("x" * 256), RECIPE, label="keras")
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
@@ -366,3 +367,25 @@ def test_out_that_is_a_file_is_refused(tmp_path: Path, below: str) -> None:
     with pytest.raises(OutputFolderError, match=r"out leads to .*file, which is a file"):
         LayerFolder.open(tmp_path / "file" / below, RECIPE, label="keras")
     assert (tmp_path / "file").read_text() == "mine"
+
+
+LONG = ["日" * 100, "日" * 100 + "本", "x" * 256, "😀" * 300, "x" * 255]
+
+
+def test_names_that_are_too_long_for_a_folder_are_cut_and_stay_apart(tmp_path: Path) -> None:
+    names = [folder_path(tmp_path, name, name, "keras").parent.name for name in LONG]
+    assert len(set(names)) == len(LONG)
+    assert max(map(len, names)) == 255
+    assert names[-1] == "x" * 255  # as it is: it fits
+
+
+@pytest.mark.parametrize("name", ["日" * 100, ".", "..", "con", "a.", " ", "a/b", "a\0b", "😀", ""])
+def test_a_picture_says_the_true_name_of_its_layer_whatever_its_folder_is_called(tmp_path: Path, name: str) -> None:
+    recipe = replace(RECIPE, model=name, layer=name)
+    folder = LayerFolder.open(tmp_path, recipe, label="keras")
+    folder.write(picture(1, recipe=recipe))
+    folder.finish(device="cpu")
+    assert folder.path.parent.parent.parent == tmp_path
+    (found,) = read_catalogue(tmp_path).layers
+    assert (found.model, found.layer) == (name, name)
+    assert set(LayerFolder.open(tmp_path, recipe, label="keras").done) == {(1, 0)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jaxviz.render.recipe import LayerFacts
+from jaxviz.store.contents import folder_name
 
-LONGEST_NAME = 120  # of a folder, after encoding; file systems take 255 bytes
+LONGEST_NAME = 120  # bytes of a folder, after encoding
 
 
 def count(number: int, thing: str) -> str:
@@ -45,13 +45,8 @@ def ordinal(number: int) -> str:
 
 
 def slug(name: str) -> str:
-    """A folder for a model, layer or label, whatever characters it has; no two names share one."""
-    encoded = quote(name, safe=" ()[]+,=", errors="surrogatepass")
-    if set(encoded) <= {"."}:
-        encoded = encoded.replace(".", "%2E") or "%"
-    if len(encoded) > LONGEST_NAME:
-        encoded = encoded[: LONGEST_NAME - 17] + "-" + hashlib.sha256(encoded.encode()).hexdigest()[:16]
-    return encoded
+    """A folder for a model, layer or label; shorter than in the folder of pictures, since a site's files lie deeper."""
+    return folder_name(name, longest=LONGEST_NAME)
 
 
 def address(path: str | Path) -> str:
