@@ -52,6 +52,10 @@ LITE0 = Target(REAL_MODEL, "block5_2_expand_conv", 10)
 PICTURED = tuple(
     f"{block}_expand_{kind}" for block in ("block2_2", "block4_2", "block6_3") for kind in ("relu", "conv")
 )
+KERAS_NETWORKS = (  # the smallest of each family of keras.applications
+    *("VGG16", "ResNet50", "ResNet50V2", "InceptionV3", "InceptionResNetV2", "Xception", "MobileNet", "MobileNetV2"),
+    *("MobileNetV3Small", "DenseNet121", "NASNetMobile", "EfficientNetB0", "EfficientNetV2B0", "ConvNeXtTiny"),
+)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             compared with.
         pictured, presets: the layers whose pictures are judged, in these presets; pictured_steps, pictured_size: None
             for a preset's own.
+        keras_networks: whose layers are compared with Keras's, at keras_size px, keras_steps and keras_batch images a
+            call; keras_traced: whose layers are listed, None for everybody's.
         weights_seed: of ResNet50V2's random weights.
     """
 
@@ -99,6 +105,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     presets: tuple[str, ...] = ("keras", "distill")
     pictured_steps: int | None = None
     pictured_size: int | None = None
+    keras_networks: tuple[str, ...] = KERAS_NETWORKS
+    keras_size: int = 96
+    keras_steps: int = 8
+    keras_batch: int = 4
+    keras_traced: tuple[str, ...] | None = None
     weights_seed: int = 0
 
 
@@ -121,6 +132,11 @@ QUICK = Settings(
     pictured=("block2_1_expand_conv",),
     pictured_steps=2,
     pictured_size=48,
+    keras_networks=("MobileNetV2",),
+    keras_size=64,
+    keras_steps=2,
+    keras_batch=2,
+    keras_traced=("VGG16",),
 )
 
 
