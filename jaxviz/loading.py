@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +24,29 @@ from jaxviz.errors import ConfigError, UnknownModelError, nearest
 
 if TYPE_CHECKING:
     from jaxviz.network.model import Model
+
+log = logging.getLogger("jaxviz")
+
+
+@dataclass(frozen=True)
+class ScaledPixels:
+    """The `preprocess` of a weights file: `pixels * scale + offset`; equal ones are one function to jit.
+
+    Attributes:
+        scale: a factor for red, green and blue.
+        offset: a term for each.
+    """
+
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def __call__(self, rgb: Any) -> Any:
+        """Pixels in [0, 255], (..., 3), to model space, float32."""
+        import jax.numpy as jnp
+
+        scale, offset = jnp.asarray(self.scale, jnp.float32), jnp.asarray(self.offset, jnp.float32)
+        shape = (1,) * (jnp.ndim(rgb) - 1) + scale.shape  # also where JAX does not promote ranks
+        return jnp.asarray(rgb, jnp.float32) * scale.reshape(shape) + offset.reshape(shape)
 
 
 def load_model(
@@ -37,8 +62,10 @@ def load_model(
     Args:
         name: one of `list_models()`, or `MODULE:FUNCTION` or `FILE.py:FUNCTION` for a network of your own.
         weights: a weights file: Keras `.h5`, `.weights.h5` or `.keras`, an EfficientNet-Lite `.pth`, or a
-            `.safetensors` file that `python -m weights_convert` wrote. None: the published weights, from the
-            cache, an installed package, Keras's own cache, or by download.
+            `.safetensors` file that `python -m weights_convert` wrote. What stands around the network in it is left
+            out, and named in a warning; what a whole Keras model does to pixels before the network becomes the
+            model's `preprocess`. None: the published weights, from the cache, an installed package, Keras's own
+            cache, or by download.
         head: whether the classifier (`avg_pool`, `predictions`) belongs to the model.
         download: whether published weights may be fetched when they are not on this machine.
         progress: whether a download shows a progress bar on stderr.
@@ -68,9 +95,16 @@ def load_model(
         if weights is None
         else read_weights(Path(weights), name).for_head(head=head)
     )
+    if found.notice:
+        log.warning("%s", found.notice)
     import jax
 
-    return wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
+    model = wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
+    if found.preprocessing is None:
+        return model
+    # The name does not say any more what it computes, so recipes have to.
+    preprocess = ScaledPixels(found.preprocessing.scale, found.preprocessing.offset)
+    return replace(model, preprocess=preprocess, is_known=False)
 
 
 def describe_model(name: str, *, head: bool = False) -> Model:
