@@ -64,7 +64,8 @@ def read_member(archive: zipfile.ZipFile, name: str, *, origin: str, max_bytes: 
             f"weights file {origin} is refused: {name!r} is compressed by method {member.compress_type}. "
             "Pack it by the usual one, deflate, or not at all"
         )
-    return archive.read(member)
+    with archive.open(member) as file:
+        return file.read(member.file_size)  # without a number it takes whatever the packed bytes grow to
 
 
 def most_bytes(archive: zipfile.ZipFile) -> int:

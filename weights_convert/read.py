@@ -159,10 +159,10 @@ def _format(path: Path, origin: str) -> Format:
     if start.startswith(ZIP_SIGNATURE):
         with open_zip(path, origin=origin) as archive:
             return _zip_format(archive, origin)
+    if len(start) == 9 and start[8:] == b"{" and start[4:8] == bytes(4):  # the header's length, then its JSON
+        return "safetensors"  # a length can begin as a pickle does
     if start.startswith(PICKLE_PROTO):
         return "torch"
-    if len(start) == 9 and start[8:] == b"{":  # the header's length in 8 bytes, then its JSON
-        return "safetensors"
     raise WeightsError(
         f"weights file {origin} is of no known kind (it starts with {start[:8]!r}). "
         f"Give one of: {', '.join(FORMAT_NAMES.values())}"

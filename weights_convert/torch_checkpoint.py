@@ -214,8 +214,8 @@ def _check_view(name: str, tensor: Tensor) -> None:
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=False)) if count else 0
     if len(shape) != len(strides) or count > length or last >= max(1, length):
         raise CheckpointError(
-            f"tensor {name[:80]!r} (offset {said(offset)}, shape {said(shape)}, strides {said(strides)}) reaches beyond "
-            f"the {said(length)} numbers that the file has for it. Save or copy it again"
+            f"tensor {name[:80]!r} (offset {said(offset)}, shape {said(shape)}, strides {said(strides)}) reaches "
+            f"beyond the {said(length)} numbers that the file has for it. Save or copy it again"
         )
 
 
