@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import math
+import mmap
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import h5py
 import ml_dtypes
@@ -17,13 +20,15 @@ from numpy.typing import NDArray
 from jaxviz.errors import WeightsError
 
 MAX_ATTRIBUTE_BYTES = 2**26  # the configuration of ResNet152V2 has 250 kB; an attribute can claim any size
+MAX_NAMES = 50_000  # in a list of them; Keras writes 64 kB at most
 MAX_CHUNK_BYTES = 2**26
 MAX_DEPTH = 100  # of groups in groups; Keras writes three for each network around another
+HEAP_START = b"GCOL\x01\0\0\0"  # signature, version, reserved
 # Two opaque bytes: bfloat16, which HDF5 has no name for. One opaque byte would be float8, of which there are several
 # kinds, and nothing in the file says which.
 BFLOAT16 = np.dtype("V2")
 IN_USE = (errno.EAGAIN, errno.EDEADLK, errno.ENOLCK)  # 11, 35, 37: what a lock, or a disk without locks, answers
-IN_USE_TEXT = ("already open", "unable to lock file")  # what HDF5 itself says then
+IN_USE_TEXT = ("already open", "unable to lock file", "locking flag")  # what HDF5 itself says then
 
 # What h5py raises on a file that is damaged inside; it has no exception type of its own.
 HDF5_ERRORS = (
@@ -64,15 +69,20 @@ class Hdf5Array:
 
 
 @contextmanager
-def open_hdf5(file: Path | BinaryIO, *, origin: str) -> Iterator[h5py.File]:
-    """The file, open for reading while in the block, whoever else has it open.
+def open_hdf5(file: Path | bytes, *, origin: str) -> Iterator[h5py.File]:
+    """The file, or its content, open for reading while in the block, whoever else has it open.
 
     Raises:
         WeightsError: it is truncated or damaged, also when that shows inside the block; another program is writing it.
     """
+    if _has_endless_heap(file):
+        raise WeightsError(
+            f"weights file {origin} is HDF5 but cannot be read, it is damaged (a heap of texts without end). "
+            "Copy or download it again"
+        )
     try:
         # Without a lock of our own: who writes the file holds one, and some disks have none.
-        with h5py.File(file, "r", locking=False) as root:
+        with h5py.File(file if isinstance(file, Path) else io.BytesIO(file), "r", locking=False) as root:
             yield root
     except HDF5_ERRORS as error:
         if getattr(error, "errno", None) in IN_USE or any(text in str(error) for text in IN_USE_TEXT):
@@ -114,10 +124,39 @@ def _attribute(holder: Any, name: str) -> Any:
     if name not in holder.attrs:
         return None
     attribute = holder.attrs.get_id(name)
-    claimed = math.prod(attribute.shape) * attribute.dtype.itemsize
-    if claimed > MAX_ATTRIBUTE_BYTES:
-        raise ValueError(f"attribute {name!r} claims {claimed} bytes")
+    count = math.prod(attribute.shape)
+    if count > MAX_NAMES or count * attribute.dtype.itemsize > MAX_ATTRIBUTE_BYTES:
+        raise ValueError(f"attribute {name!r} claims {count} values of {attribute.dtype.itemsize} bytes")
     return holder.attrs[name]
+
+
+def _has_endless_heap(file: Path | bytes) -> bool:
+    """Whether a global heap, where texts are kept, has a free object of no size: HDF5 1.14 waits for its end for ever.
+
+    The walk is that of `H5HG__cache_heap_deserialize` (hdf5/src/H5HGcache.c), for addresses of 8 bytes.
+    """
+    if isinstance(file, bytes):
+        return any(_is_endless(file, place) for place in _places(file))
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(_is_endless(content, place) for place in _places(content))
+
+
+def _places(content: bytes | mmap.mmap) -> Iterator[int]:
+    place = content.find(HEAP_START)
+    while place >= 0:
+        yield place
+        place = content.find(HEAP_START, place + 1)
+
+
+def _is_endless(content: bytes | mmap.mmap, start: int) -> bool:
+    (size,) = struct.unpack("<Q", content[start + 8 : start + 16].ljust(8, b"\0"))
+    place, end = start + 16, min(start + size, len(content))
+    while place + 16 <= end:
+        index, length = struct.unpack("<H6xQ", content[place : place + 16])
+        if index == 0 and length == 0:
+            return True
+        place += 16 + (length + 7) // 8 * 8 if index else length
+    return False
 
 
 def _walk(root: h5py.File, origin: str) -> Iterator[tuple[str, h5py.Dataset]]:

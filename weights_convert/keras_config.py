@@ -17,7 +17,11 @@ SEQUENCES = ("Sequential", "Pipeline")  # their layers are called one after anot
 
 
 class UnclearConfig(Exception):  # noqa: N818  # no error of the user's: the caller decides what it means
-    """The configuration does not say what stands before the network, and why."""
+    """What stands before the network is more than one layer after another, or the configuration is broken; why."""
+
+
+class NoSuchLayer(UnclearConfig):
+    """The configuration does not have the network: a model of a class of the user's does not list its layers."""
 
 
 class Tensor(NamedTuple):
@@ -55,12 +59,16 @@ def steps_before(config: Any, layer: str) -> tuple[Step, ...]:
     """The layers from the input of the model up to `layer`, which takes what the last of them gives.
 
     Raises:
-        UnclearConfig: the configuration is none of a model whose layers can be followed, or it has no such layer.
+        NoSuchLayer: the configuration does not have the layer.
+        UnclearConfig: the way to it cannot be followed.
     """
-    top = _Container(config, "", "", "", 0)
-    found = [path for path in top.paths_to(layer) if path]
+    try:
+        top = _Container(config, "", "", "", 0)
+    except UnclearConfig as error:
+        raise NoSuchLayer(str(error)) from error
+    found = list(top.paths_to(layer))
     if not found:
-        raise UnclearConfig(f"no model in it has a layer {layer!r}")
+        raise NoSuchLayer(f"no model in it has a layer {layer!r}")
     ways = [_along(path, layer) for path in found]
     if any(_what(way) != _what(ways[0]) for way in ways):
         raise UnclearConfig(f"several models in it have a layer {layer!r}, behind different layers")
@@ -110,7 +118,10 @@ class _Container:
         if layer in self._layers:
             yield [self]
         for name in self._layers:
-            inner = self._inner(name)
+            try:
+                inner = self._inner(name)
+            except UnclearConfig:  # what cannot be read is no model with the network
+                continue
             for path in inner.paths_to(layer) if inner is not None else ():
                 yield [self, *path]
 

@@ -7,12 +7,11 @@ other models, or between other layers.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from jaxviz.errors import WeightsError
 from jaxviz.models import weight_shapes
 from weights_convert.archives import open_zip, read_member
 from weights_convert.hdf5_arrays import arrays_of, open_hdf5, text_attribute
-from weights_convert.keras_config import Step, UnclearConfig, steps_before
+from weights_convert.keras_config import NoSuchLayer, Step, UnclearConfig, steps_before
 from weights_convert.keras_layouts import legacy_arrays, numbered_arrays
 from weights_convert.keras_preprocessing import Surroundings, refuse_statistics, understood
 from weights_convert.match import FileArrays, MatchedWeights, is_state, match_arrays
@@ -42,9 +41,7 @@ class KerasWeights(NamedTuple):
     unclear: str = ""
 
 
-def read_keras_hdf5(
-    file: Path | BinaryIO, model_name: str, *, origin: str, config: bytes | None = None
-) -> KerasWeights:
+def read_keras_hdf5(file: Path | bytes, model_name: str, *, origin: str, config: bytes | None = None) -> KerasWeights:
     """The weights of `model_name` from a legacy `.h5` or a `.weights.h5` file, `config` that of the model around it.
 
     Raises:
@@ -60,7 +57,7 @@ def read_keras_hdf5(
                 "'layers/.../vars/0'. Give a file written by Keras's save_weights() or save()"
             )
         written = config if config is not None else text_attribute(root, MODEL_CONFIG)
-        steps, unclear = _steps(written, model_name)
+        steps, unclear = _steps(written, model_name, origin)
         kept = {step: _statistics_group(step, arrays) for step in steps if step.class_name == "Normalization"}
         honored = {name for name in arrays.found if name.rpartition("/")[0] in kept.values()}
         around = replace(arrays, found={name: array for name, array in arrays.found.items() if name not in honored})
@@ -87,19 +84,27 @@ def read_keras_zip(path: Path, model_name: str, *, origin: str) -> KerasWeights:
         content = read_member(archive, ZIP_MEMBER, origin=origin)
         has_config = CONFIG_MEMBER in archive.namelist()
         config = read_member(archive, CONFIG_MEMBER, max_bytes=MAX_CONFIG_BYTES, origin=origin) if has_config else None
-    return read_keras_hdf5(io.BytesIO(content), model_name, origin=origin, config=config)
+    return read_keras_hdf5(content, model_name, origin=origin, config=config)
 
 
-def _steps(config: str | bytes | None, model_name: str) -> tuple[tuple[Step, ...], str]:
-    """The layers before the network, and in words why they are not known."""
+def _steps(config: str | bytes | None, model_name: str, origin: str) -> tuple[tuple[Step, ...], str]:
+    """The layers before the network, and in words why they are not known, where the model is of a class of its own.
+
+    Raises:
+        WeightsError: the way to the network is more than one layer after another, or the configuration is broken.
+    """
     if config is None:
         return (), ""
     try:
         steps = steps_before(json.loads(config), next(iter(weight_shapes(model_name))))
-    except UnclearConfig as error:
+    except NoSuchLayer as error:
         return (), str(error)
-    except (ValueError, RecursionError):
-        return (), "it is no JSON"
+    except (UnclearConfig, ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, UnclearConfig) else "it is no JSON"
+        raise WeightsError(
+            f"weights file {origin} is refused: its configuration does not say what is done to an image before the "
+            f"network ({why}). Save the network without what stands before it, and feed it what that gave: {ALONE}"
+        ) from error
     return tuple(step for step in steps if step.name != FIRST_PAD), ""
 
 

@@ -100,7 +100,7 @@ def match_arrays(file: FileArrays, model_name: str, *, origin: str, alone: str) 
     fits = {place: _fit(file, targets, body, head) for place, targets in file.places.items()} or {
         "": _fit(file, {}, body, head)
     }
-    whole = [place for place, fit in fits.items() if fit.is_whole]
+    whole = sorted(place for place, fit in fits.items() if fit.is_whole)
     if len(whole) > 1:
         raise WeightsError(
             f"weights file {origin} holds {len(whole)} whole networks of MODEL {model_name}: "

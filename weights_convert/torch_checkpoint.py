@@ -224,9 +224,10 @@ def _view(name: str, tensor: Tensor, content: memoryview) -> NDArray[Any]:
     storage, dtype, offset, shape, strides = tensor
     if len(content) != storage.size:
         refuse_damaged(f"it has {len(content)} of the {storage.size} bytes of tensor {name[:80]!r}")
-    numbers = np.frombuffer(content[: storage.size // dtype.itemsize * dtype.itemsize], dtype)
+    opaque = np.dtype(f"V{dtype.itemsize}")  # NumPy moves what it has no name for, float8, only so
+    numbers = np.frombuffer(content[: storage.size // dtype.itemsize * dtype.itemsize], opaque)
     byte_strides = tuple(stride * dtype.itemsize for stride in strides)
-    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, byte_strides, writeable=False)
+    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, byte_strides, writeable=False).view(dtype)
 
 
 def _targets(model_name: str) -> dict[str, Target]:

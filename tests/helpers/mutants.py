@@ -164,7 +164,7 @@ def h5_out_of_the_file(base: bytes, rng: np.random.Generator, canary: str) -> by
 def h5_huge(base: bytes, rng: np.random.Generator, canary: str) -> bytes:
     def make(group: h5py.Group, path: str, old: h5py.Dataset) -> None:
         shape = [(2**40,), (2**20, 2**20), (2**62,), (2**31, 2)][int(rng.integers(4))]
-        group.create_dataset(path, shape, old.dtype, chunks=(1024,) * len(shape))
+        group.create_dataset(path, shape, old.dtype, chunks=tuple(min(side, 1024) for side in shape))
 
     return _edited(base, lambda root: _replaced(root, rng, make))
 
@@ -172,9 +172,9 @@ def h5_huge(base: bytes, rng: np.random.Generator, canary: str) -> bytes:
 def h5_bomb(base: bytes, rng: np.random.Generator, canary: str) -> bytes:
     def make(group: h5py.Group, path: str, old: h5py.Dataset) -> None:
         shape = old.shape or (1,)
-        array = group.create_dataset(
-            path, shape, "<f4", chunks=shape, maxshape=(None,) * len(shape), compression="gzip"
-        )
+        chunk = (2**20, *(1,) * (len(shape) - 1))  # a smaller one is not written with so much in it
+        endless = (None,) * len(shape)
+        array = group.create_dataset(path, shape, "<f4", chunks=chunk, maxshape=endless, compression="gzip")
         array.id.write_direct_chunk((0,) * len(shape), deflated_zeros(GROWN_BYTES))
 
     return _edited(base, lambda root: _replaced(root, rng, make))

@@ -15,12 +15,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from weight_files import torch_bytes
 
 import jaxviz.models as registry
 from jaxviz.models import efficientnet_lite, resnet_v2, weight_shapes
 
 RESNET, LITE = "resnet50v2", "efficientnet_lite0"
+RESNET_BLOCKS, RESNET_CHANNELS, CLASSES = (2, 2), (4, 8), 10  # Keras's builder needs two blocks a stage
 BLOCKS = [(1, 1, 3, 1, 1, 16), (2, 1, 5, 2, 6, 24)]
 FORMATS = {  # file name -> model
     "legacy.h5": RESNET,
@@ -33,13 +35,16 @@ FORMATS = {  # file name -> model
 CLASS_KEYS = {"conv": "conv2d", "batch_norm": "batch_normalization", "dense": "dense"}
 
 
-def shrink_families() -> None:
-    """In this process the two networks are small."""
-    resnet_v2.Tiny = partial(resnet_v2.ResNetV2, (1, 1), channels=(4, 8), classes=10)
-    efficientnet_lite.Tiny = partial(efficientnet_lite.EfficientNetLite, BLOCKS, classes=10)
-    efficientnet_lite.block_settings = lambda _name: BLOCKS
-    for model, module in ((RESNET, "resnet_v2"), (LITE, "efficientnet_lite")):
-        registry.MODELS[model] = registry.MODELS[model]._replace(module=module, family="Tiny")
+def shrink_families(patch: pytest.MonkeyPatch | None = None) -> None:
+    """In this process the two networks are small; until `patch` is undone, if one is given."""
+    patch = patch or pytest.MonkeyPatch()
+    resnet = partial(resnet_v2.ResNetV2, RESNET_BLOCKS, channels=RESNET_CHANNELS, classes=CLASSES)
+    lite = partial(efficientnet_lite.EfficientNetLite, BLOCKS, classes=CLASSES)
+    patch.setattr(resnet_v2, "Small", resnet, raising=False)
+    patch.setattr(efficientnet_lite, "Small", lite, raising=False)
+    patch.setattr(efficientnet_lite, "block_settings", lambda _name: BLOCKS)
+    for model in (RESNET, LITE):
+        patch.setitem(registry.MODELS, model, registry.MODELS[model]._replace(family="Small"))
 
 
 def write_tiny_files(folder: Path) -> None:
