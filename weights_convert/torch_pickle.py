@@ -26,7 +26,7 @@ from weights_convert.torch_stand_ins import (
     said,
 )
 
-MAX_OPCODES = 1_000_000  # a second; the published checkpoints have 10,000, and three times as many with Adam
+MAX_OPCODES = 500_000  # a second; the published checkpoints have 10,000, and three times as many with Adam
 
 # What the opcodes of a pickle raise on operands that do not suit them.
 PICKLE_ERRORS = (

@@ -1,15 +1,14 @@
 """Reads mutants in a process of its own, for test_mutated_files: one line of JSON for each that does not end well.
 
-    python read_mutants.py FOLDER FILE SEED FIRST LAST
+    python read_mutants.py FOLDER SEED LAST FILE:FIRST ...
 
-FOLDER holds the good files; the current folder, TMPDIR and HOME are empty ones that must stay so. A line `at N` goes
+FOLDER holds the good files; the current folder and TMPDIR are empty ones that must stay so. A line `at FILE N` goes
 before each mutant, so that whoever waits knows which one ended the process.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import gc
 import json
 import os
 import resource
@@ -32,31 +31,34 @@ LIMIT_BYTES = 2**30  # above the size of the file
 
 
 def main() -> None:
-    folder, name, seed, first, last = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])
+    folder, seed, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     warnings.simplefilter("error")
     shrink_families()
-    bases = {other: (folder / other).read_bytes() for other in FORMATS}
-    read_weights(folder / name, FORMATS[name])  # everything is imported, and the good file loads
+    bases = {name: (folder / name).read_bytes() for name in FORMATS}
+    for name in FORMATS:  # everything is imported, and the good files load
+        read_weights(folder / name, FORMATS[name])
+    for name, _, first in (argument.partition(":") for argument in sys.argv[4:]):
+        for number in range(int(first), last):
+            _say(f"at {name} {number}")
+            _try(folder / f"mutant-{name}", name, bases, seed, number)
+
+
+def _try(path: Path, name: str, bases: dict[str, bytes], seed: int, number: int) -> None:
     work = Path.cwd()
-    canary = work / "canary"
-    path = folder / f"mutant-{name}"
-    for number in range(first, last):
-        _say(f"at {number}")
-        kind, content = mutant(name, bases, str(canary), seed, number)
-        path.write_bytes(content)
-        size = len(content)
-        del content
-        gc.collect()
-        faulthandler.dump_traceback_later(LIMIT_S, exit=True)
-        wrong = _outcome(path, FORMATS[name], size)
-        faulthandler.cancel_dump_traceback_later()
-        left = [str(one) for place in (work, Path(tempfile.gettempdir())) for one in place.iterdir()]
-        if left:
-            wrong = f"it left {left} behind"
-        if wrong:
-            _say(json.dumps({"number": number, "kind": kind, "wrong": wrong}))
-            if left:
-                return
+    kind, content = mutant(name, bases, str(work / "canary"), seed, number)
+    path.write_bytes(content)
+    size = len(content)
+    del content
+    faulthandler.dump_traceback_later(LIMIT_S, exit=True)
+    wrong = _outcome(path, FORMATS[name], size)
+    faulthandler.cancel_dump_traceback_later()
+    left = [one for place in (work, Path(tempfile.gettempdir())) for one in place.iterdir()]
+    if left:
+        wrong = f"it left {[str(one) for one in left]} behind"
+        for one in left:
+            one.unlink()
+    if wrong:
+        _say(json.dumps({"file": name, "number": number, "kind": kind, "wrong": wrong}))
     path.unlink()
 
 
