@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 KERAS_PREFIX = "keras:"
 KERAS_ENDINGS = (".keras", ".h5", ".hdf5")
-LOG = logging.getLogger("jaxviz")
+log = logging.getLogger("jaxviz")
 
 
 def load_model(
@@ -50,8 +50,10 @@ def load_model(
         name: one of `list_models()`; `keras:NAME` for one of `keras.applications`; `FILE.keras` or `FILE.h5`, a whole
             Keras model; `MODULE:FUNCTION` or `FILE.py:FUNCTION` for a network of your own.
         weights: a weights file: Keras `.h5`, `.weights.h5` or `.keras`, an EfficientNet-Lite `.pth`, or a
-            `.safetensors` file that `python -m weights_convert` wrote. None: the published weights, from the
-            cache, an installed package, Keras's own cache, or by download.
+            `.safetensors` file that `python -m weights_convert` wrote. What stands around the network in it is left
+            out, and named in a warning; what a whole Keras model does to pixels before the network becomes the
+            model's `preprocess`. None: the published weights, from the cache, an installed package, Keras's own
+            cache, or by download.
         head: whether the classifier (`avg_pool`, `predictions`) belongs to the model.
         download: whether published weights may be fetched when they are not on this machine.
         progress: whether a download shows a progress bar on stderr.
@@ -93,12 +95,21 @@ def load_model(
         if weights is None
         else read_weights(Path(weights), name).for_head(head=head)
     )
+    if found.notice:
+        log.warning("%s", found.notice)
     import jax
 
     from jaxviz.machine import check_backend
 
     check_backend()
-    return wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
+    model = wanted.with_weights(jax.tree.map(jax.numpy.asarray, found.arrays))
+    if found.preprocessing is None:
+        return model
+    from jaxviz.doors.scaled_pixels import ScaledPixels
+
+    # The name does not say any more what it computes, so recipes have to.
+    preprocess = ScaledPixels(found.preprocessing.scale, found.preprocessing.offset)
+    return replace(model, preprocess=preprocess, is_known=False)
 
 
 def describe_model(name: str, *, head: bool = False, custom_objects: str | None = None) -> Model:
@@ -198,7 +209,7 @@ def _keras_file(path: Path, custom_objects: str | None) -> Model:
     keras_on_jax()  # before the module of custom objects, which imports Keras as it finds it
     found = open_file(path, {} if custom_objects is None else _classes_of(custom_objects))
     for left_out in found.left_out:
-        LOG.warning("%s: left out %s", path, left_out)
+        log.warning("%s: left out %s", path, left_out)
     return _of_keras(replace(found, weights=checked_weights(found.weights)), path.name)
 
 

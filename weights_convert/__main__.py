@@ -76,6 +76,8 @@ def convert(
             weights = read_weights(source, model)
         else:
             weights = published_weights(model, head=head, progress=DownloadBar(f"fetching {model}"))
+        if weights.notice:
+            print(f"WARNING: {weights.notice}", file=sys.stderr)
         path = out if out is not None else cache_path(model, head=weights.has_head)
         write_safetensors(path, weights.arrays, weights.metadata)
         arrays = [array for parameters in weights.arrays.values() for array in parameters.values()]

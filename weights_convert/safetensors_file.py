@@ -15,7 +15,7 @@ import safetensors.numpy
 from jaxviz.errors import WeightsError
 from jaxviz.files import weights_dir, write_atomically
 from jaxviz.models import weight_shapes
-from weights_convert.match import MatchedWeights, Weights, match_arrays
+from weights_convert.match import MatchedWeights, Weights, match_exactly
 
 METADATA_KEY = "weights_convert"
 FORMAT_VERSION = "1"
@@ -55,7 +55,8 @@ def read_safetensors(path: Path, model_name: str, *, origin: str) -> tuple[Match
     metadata = _metadata(described, model_name, origin)
     weights = weight_shapes(model_name, head=True)
     targets = {f"{layer}/{name}": (layer, name) for layer, parameters in weights.items() for name in parameters}
-    return match_arrays(found, targets, model_name, origin=origin), metadata
+    alone = f"python -m weights_convert convert {model_name} FILE"
+    return match_exactly(found, targets, model_name, origin=origin, alone=alone), metadata
 
 
 def _metadata(described: str | None, model_name: str, origin: str) -> dict[str, str]:

@@ -1,252 +1,233 @@
 """EfficientNet-Lite checkpoints of PyTorch to a model's weights; PyTorch itself is never imported.
 
-A checkpoint is a pickle, and a pickle is a program. The unpickler here knows four names, each bound to an inert
-stand-in of our own that describes a tensor; every other name is refused before anything is called. So a file can
-describe arrays and nothing else. What it describes is checked against the bytes it really has.
-Read are both containers: the old sequence of pickles (the published files) and the zip of newer `torch.save`.
+Read are both containers: the old sequence of pickles (the published files) and the zip of newer `torch.save`. The
+network's tensors may stand in them under any prefix (`module.`, `model.backbone.`) and within other dictionaries
+(Lightning's `state_dict`); what else is there is left out.
 """
 
 from __future__ import annotations
 
 import io
 import math
-import pickle
+import re
 import struct
-from collections import OrderedDict
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jaxviz.errors import WeightsError
 from jaxviz.models import weight_shapes
-from weights_convert.archives import open_zip, read_member
-from weights_convert.match import MatchedWeights, Target, kind_of, match_arrays
-
-IGNORED = ("*.num_batches_tracked",)  # counts training steps; inference has no use for it
+from weights_convert.archives import most_bytes, open_zip, read_member
+from weights_convert.match import FileArrays, MatchedWeights, Target, is_state, kind_of, match_arrays, shortened
+from weights_convert.torch_pickle import Described, describe_pickle, refuse_damaged
+from weights_convert.torch_stand_ins import WIDENED, CheckpointError, Foreign, Storage, Tensor, said
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: MAGIC_NUMBER
 LEGACY_PROTOCOL = 1001  # torch/serialization.py: PROTOCOL_VERSION
 MAX_PICKLE_BYTES = 2**26  # the published ones have 50 kB; a zip can claim any size
 MAX_AXES = 8
-
-# What the opcodes of a pickle raise on operands that do not suit them.
-PICKLE_ERRORS = (
-    pickle.UnpicklingError,
-    *(EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, OverflowError, MemoryError),
-    *(RecursionError, struct.error),
-)
+MAX_NESTING = 20  # of dictionaries in dictionaries
+MODULE_PARTS = ("_parameters", "_buffers", "_modules")  # what a pickled module keeps its arrays in
+ALONE = "torch.save(network.state_dict(), 'network.pth') of the EfficientNet itself"
 
 BATCH_NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+# A layer of this family, maybe of a larger network: that one must not be taken for a smaller.
+RELATIVE = re.compile(r"(?:(?P<place>.*)\.)?(?P<own>_blocks\.\d+\.[^.]+\.[^.]+)")
+
+Numbers = Callable[[Storage], memoryview]  # what a file has for a storage
 
 
-class _StorageType(NamedTuple):
-    """Stands for `torch.FloatStorage` and its like: the type of the numbers in a run of bytes."""
+class TensorArray:
+    """A tensor as `match` takes it: read when asked for, in Keras's layout where it is a kernel of the network."""
 
-    name: str
-    dtype: np.dtype[Any]
+    def __init__(self, name: str, tensor: Tensor, numbers: Numbers, *, kind: str = "") -> None:
+        _check_view(name, tensor)
+        self._name, self._tensor, self._numbers = name, tensor, numbers
+        self._is_depthwise = kind == "depthwise_conv" and len(tensor.shape) == 4 and tensor.shape[1] == 1
+        self._axes = _keras_axes(len(tensor.shape), kind, is_depthwise=self._is_depthwise)
+        shape = (tensor.shape[0], *tensor.shape[2:]) if self._is_depthwise else tensor.shape
+        self.shape = tuple(shape[axis] for axis in self._axes)
+        self.dtype: np.dtype[Any] = np.dtype(np.float32) if tensor.dtype in WIDENED else tensor.dtype
 
-
-class _Storage(NamedTuple):
-    """A run of numbers that the file keeps under `key`."""
-
-    key: str
-    type: _StorageType
-    length: int
-
-
-class _Tensor(NamedTuple):
-    """A view into a storage, in numbers, not bytes."""
-
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-BFLOAT16 = _StorageType("BFloat16Storage", np.dtype("<u2"))  # NumPy has no such type: widened in `_view`
-STORAGE_TYPES = {
-    kind.name: kind
-    for kind in (
-        BFLOAT16,
-        _StorageType("DoubleStorage", np.dtype("<f8")),
-        _StorageType("FloatStorage", np.dtype("<f4")),
-        _StorageType("HalfStorage", np.dtype("<f2")),
-        _StorageType("LongStorage", np.dtype("<i8")),
-        _StorageType("IntStorage", np.dtype("<i4")),
-    )
-}
+    def __getitem__(self, key: tuple[()], /) -> NDArray[Any]:
+        """The whole array."""
+        array = _view(self._name, self._tensor, self._numbers(self._tensor.storage))
+        array = (array[:, 0] if self._is_depthwise else array).transpose(self._axes)
+        return array.astype(np.float32) if array.dtype in WIDENED else array
 
 
 def read_torch_checkpoint(path: Path, model_name: str, *, origin: str) -> MatchedWeights:
-    """The weights of `model_name` from a `.pth` file, that is a saved `state_dict()`, of either container.
+    """The weights of `model_name` from a `.pth` file of either container.
 
     Raises:
-        WeightsError: truncated, no checkpoint, asks for more than arrays, or another network's weights.
+        WeightsError: truncated, no checkpoint, without the whole network, or with several of them.
     """
     try:
         with path.open("rb") as file:
             is_zip = file.read(2) == b"PK"
-        if is_zip:
-            tensors, storages = _read_zip(path, origin)
-        else:
-            tensors, storages = _read_legacy(memoryview(path.read_bytes()))
-        found = {name: _view(name, tensor, storages) for name, tensor in tensors.items()}
-    except _CheckpointError as error:
+        if not is_zip:
+            return _matched(*_read_legacy(memoryview(path.read_bytes())), model_name, origin)
+        with open_zip(path, origin=origin) as archive:
+            return _matched(*_read_zip(archive, origin), model_name, origin)
+    except CheckpointError as error:
         raise WeightsError(f"weights file {origin} is refused: {error}") from error
-    targets = _targets(model_name)
-    depthwise = {layer for layer, arrays in weight_shapes(model_name).items() if kind_of(arrays) == "depthwise_conv"}
-    kernels = {name: layer for name, (layer, parameter) in targets.items() if parameter == "kernel" and name in found}
-    for name, layer in kernels.items():
-        found[name] = _in_keras_layout(found[name], depthwise=layer in depthwise)
-    return match_arrays(found, targets, model_name, origin=origin, ignored=IGNORED)
 
 
-class _CheckpointError(Exception):
-    """What is wrong with the checkpoint, without the file's name."""
-
-
-class _TensorBuilder:
-    """Stands for `torch._utils._rebuild_tensor_v2`; has no attributes that a pickle could set."""
-
-    __slots__ = ()
-
-    def __call__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_unused: Any) -> _Tensor:
-        if not isinstance(storage, _Storage):
-            raise _CheckpointError("a tensor in it has no storage")
-        for axes in ((offset,), shape, strides):
-            if not isinstance(axes, tuple) or not all(type(n) is int and n >= 0 for n in axes):
-                raise _CheckpointError(f"a tensor in it has offset {offset!r}, shape {shape!r}, strides {strides!r}")
-        return _Tensor(storage, offset, shape, strides)
-
-
-class _ParameterBuilder:
-    """Stands for `torch._utils._rebuild_parameter`: a parameter is its tensor."""
-
-    __slots__ = ()
-
-    def __call__(self, data: Any, *_unused: Any) -> Any:
-        return data
-
-
-GLOBALS: dict[tuple[str, str], Any] = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): _TensorBuilder(),
-    ("torch._utils", "_rebuild_parameter"): _ParameterBuilder(),
-} | {("torch", name): kind for name, kind in STORAGE_TYPES.items()}
-
-
-class _ArraysOnly(pickle._Unpickler):
-    """Builds descriptions of arrays and nothing else.
-
-    The one written in Python: the one in C makes room for as many references as a damaged file claims to have.
-    """
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        try:
-            return GLOBALS[module_name, global_name]
-        except KeyError:
-            raise _CheckpointError(
-                f"its pickle asks for {module_name}.{global_name}, which no array needs; nothing of it was run. "
-                "Give a file that holds a state_dict() and nothing else"
-            ) from None
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        if isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage" and not any(pid[5:]):
-            _, kind, key, _, length = pid[:5]
-            if isinstance(kind, _StorageType) and isinstance(key, str) and type(length) is int and length >= 0:
-                return _Storage(key, kind, length)
-        raise _CheckpointError(f"it keeps data in a way that is not known here: {str(pid)[:80]}")
-
-
-def _unpickle(file: io.BytesIO) -> Any:
-    try:
-        return _ArraysOnly(file).load()
-    except PICKLE_ERRORS as error:
-        _refuse_damaged(error)
-
-
-def _read_legacy(content: memoryview) -> tuple[dict[str, _Tensor], dict[str, memoryview]]:
+def _read_legacy(content: memoryview) -> tuple[Described, Numbers]:
     file = io.BytesIO(content)
-    if _unpickle(file) != LEGACY_MAGIC:
-        raise _CheckpointError("it is a pickle, but no PyTorch checkpoint")
-    protocol, system = _unpickle(file), _unpickle(file)
+    magic = describe_pickle(file)
+    if magic.content != LEGACY_MAGIC:
+        raise CheckpointError(f"it is a pickle, but no PyTorch checkpoint{_nothing_run(magic)}")
+    protocol, system = describe_pickle(file).content, describe_pickle(file).content
     if protocol != LEGACY_PROTOCOL or not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise _CheckpointError(f"its PyTorch format (protocol {protocol!r}, {system!r}) is not known here")
-    tensors = _state_dict(_unpickle(file))
-    types = {tensor.storage.key: tensor.storage.type for tensor in tensors.values()}
-    keys = _unpickle(file)
-    if not isinstance(keys, list) or not all(isinstance(key, str) and key in types for key in keys):
-        raise _CheckpointError("its list of storages does not agree with its tensors")
+        raise CheckpointError("it is of a PyTorch format that is not known here. Save it again with PyTorch")
+    described = describe_pickle(file)
+    keys = describe_pickle(file).content
+    known = described.storages
+    if not isinstance(keys, list) or not all(isinstance(key, str) and key in known for key in keys):
+        raise CheckpointError("its list of storages does not agree with its tensors. Save it again with PyTorch")
     position = file.tell()
-    storages = {}
+    runs: dict[str, memoryview] = {}
     for key in keys:  # each: its length in numbers, then the numbers
         if position + 8 > len(content):
-            _refuse_damaged("the file ends too early")
+            refuse_damaged("the file ends too early")
         (length,) = struct.unpack_from("<q", content, position)
-        start, position = position + 8, position + 8 + length * types[key].dtype.itemsize
+        start, position = position + 8, position + 8 + length * known[key].type.dtype.itemsize
         if length < 0 or position > len(content):
-            _refuse_damaged("the file ends too early")
-        storages[key] = content[start:position]
-    return tensors, storages
+            refuse_damaged("the file ends too early")
+        runs[key] = content[start:position]
+    return described, lambda storage: runs.get(storage.key, memoryview(b""))
 
 
-def _read_zip(path: Path, origin: str) -> tuple[dict[str, _Tensor], dict[str, memoryview]]:
-    with open_zip(path, origin=origin) as archive:
-        names = archive.namelist()
-        pickle_name = next((name for name in names if name.split("/")[1:] == ["data.pkl"]), None)
-        if pickle_name is None:
-            raise _CheckpointError("it is a zip file, but no PyTorch checkpoint")
-        folder = pickle_name.removesuffix("data.pkl")
-        byte_order = f"{folder}byteorder"
-        if byte_order in names and read_member(archive, byte_order, max_bytes=16, origin=origin) != b"little":
-            raise _CheckpointError("its numbers are not little-endian")
-        content = read_member(archive, pickle_name, max_bytes=MAX_PICKLE_BYTES, origin=origin)
-        tensors = _state_dict(_unpickle(io.BytesIO(content)))
-        storages = {}
-        for storage in {tensor.storage for tensor in tensors.values()}:
-            size = storage.length * storage.type.dtype.itemsize
-            numbers = read_member(archive, f"{folder}data/{storage.key}", max_bytes=size, origin=origin)
-            storages[storage.key] = memoryview(numbers)
-    return tensors, storages
+def _read_zip(archive: zipfile.ZipFile, origin: str) -> tuple[Described, Numbers]:
+    names = set(archive.namelist())
+    pickle_name = next((name for name in archive.namelist() if name.split("/")[1:] == ["data.pkl"]), None)
+    if pickle_name is None:
+        raise CheckpointError("it is a zip file, but no PyTorch checkpoint")
+    folder = pickle_name.removesuffix("data.pkl")
+    byte_order = f"{folder}byteorder"
+    if byte_order in names and read_member(archive, byte_order, max_bytes=16, origin=origin) != b"little":
+        raise CheckpointError("its numbers are not little-endian. Save it on another machine")
+    content = read_member(archive, pickle_name, max_bytes=MAX_PICKLE_BYTES, origin=origin)
+    runs: dict[str, memoryview] = {}
+    left = most_bytes(archive)
+
+    def numbers(storage: Storage) -> memoryview:
+        nonlocal left
+        if storage.key not in runs:
+            most = min(left, storage.size)
+            runs[storage.key] = memoryview(
+                read_member(archive, f"{folder}data/{storage.key}", max_bytes=most, origin=origin)
+            )
+            left -= len(runs[storage.key])
+        return runs[storage.key]
+
+    return describe_pickle(io.BytesIO(content)), numbers
 
 
-def _state_dict(content: Any) -> dict[str, _Tensor]:
-    if isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(tensor, _Tensor) for name, tensor in content.items()
-    ):
-        return dict(content)
-    raise _CheckpointError("it holds something other than named tensors. Save model.state_dict() alone")
-
-
-def _refuse_damaged(why: object) -> NoReturn:
-    raise _CheckpointError(f"it is truncated or damaged ({why}). Copy or download it again")
-
-
-def _view(name: str, tensor: _Tensor, storages: Mapping[str, memoryview]) -> NDArray[Any]:
-    """The tensor as an array that lies within its storage and is no larger than it."""
-    storage, offset, shape, strides = tensor
-    content = storages.get(storage.key, b"")
-    numbers = np.frombuffer(content[: storage.length * storage.type.dtype.itemsize], storage.type.dtype)
-    count = math.prod(shape)
-    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=False)) if count else 0
-    if (
-        len(shape) != len(strides)
-        or len(shape) > MAX_AXES
-        or len(numbers) != storage.length
-        or count > len(numbers)
-        or last >= max(1, len(numbers))
-    ):
-        raise _CheckpointError(
-            f"tensor {name!r} (offset {offset}, shape {shape}, strides {strides}) reaches beyond the {len(numbers)} "
-            "numbers that the file has for it"
+def _matched(described: Described, numbers: Numbers, model_name: str, origin: str) -> MatchedWeights:
+    tensors, others = _named(described.content)
+    if not tensors:
+        raise CheckpointError(
+            f"it holds no named tensors{_nothing_run(described)}. Save model.state_dict() alone: {ALONE}"
         )
-    if storage.type == BFLOAT16:
-        numbers = (numbers.astype(np.uint32) << 16).view(np.float32)
-    byte_strides = tuple(stride * numbers.itemsize for stride in strides)
-    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, byte_strides, writeable=False)
+    targets = _targets(model_name)
+    places: dict[str, dict[str, Target]] = {}
+    found: dict[str, TensorArray] = {}
+    shapes = weight_shapes(model_name, head=True)
+    for name, tensor in tensors.items():
+        place, target = _place(name, targets)
+        kind = kind_of(shapes[target[0]]) if target is not None and target[1] == "kernel" else ""
+        found[name] = TensorArray(name, tensor, numbers, kind=kind)
+        if target is not None:
+            places.setdefault(place, {})[name] = target
+    spelled = {target: name for name, target in targets.items()}
+    try:
+        return match_arrays(FileArrays(found, places, spelled, others), model_name, origin=origin, alone=ALONE)
+    except WeightsError as error:
+        raise WeightsError(f"{error}{_nothing_run(described)}") from error
+
+
+def _named(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Every tensor of the dictionaries in a checkpoint by its path, and in words what else the checkpoint has."""
+    tensors: dict[str, Tensor] = {}
+    others: list[str] = []
+    seen: set[int] = set()  # one dictionary may stand in many places
+
+    def walk(holder: Any, path: tuple[str, ...]) -> bool:
+        if isinstance(holder, Foreign):  # a module that was pickled whole
+            holder = holder.state
+        if not isinstance(holder, dict) or id(holder) in seen or len(path) > MAX_NESTING:
+            return False
+        seen.add(id(holder))
+        before = len(tensors)
+        has_own = any(isinstance(value, Tensor) for value in holder.values())
+        for key, value in holder.items():
+            if not isinstance(key, str):
+                continue
+            name = (*path, key) if key not in MODULE_PARTS else path
+            if isinstance(value, Tensor):
+                if (joined := ".".join(name)) in tensors:
+                    raise CheckpointError(f"it has two tensors of the name {joined[:80]!r}. {ALONE}")
+                tensors[joined] = value
+            elif not walk(value, name) and (has_own or not path) and key not in MODULE_PARTS:
+                what = (
+                    f" ({value.name}, which no array needs; nothing of it was run)"
+                    if isinstance(value, Foreign)
+                    else ""
+                )
+                others.append(f"{'.'.join(name)!r}{what}")
+        return len(tensors) > before
+
+    walk(content, ())
+    return tensors, tuple(others)
+
+
+def _place(name: str, targets: Mapping[str, Target]) -> tuple[str, Target | None]:
+    """The prefix under which a tensor stands, and which weight of the network it would be under that."""
+    parts = name.split(".")
+    relative = RELATIVE.fullmatch(name)
+    if relative is not None and relative["own"] not in targets and not is_state(name):
+        return relative["place"] or "", (relative["own"], "")
+    for start in range(max(0, len(parts) - 4), len(parts)):  # the longest name first: `_bn1.weight` ends others too
+        target = targets.get(".".join(parts[start:]))
+        if target is not None:
+            return ".".join(parts[:start]), target
+    return "", None
+
+
+def _nothing_run(described: Described) -> str:
+    if not described.foreign:
+        return ""
+    return f"; its pickle asks for {shortened(described.foreign)}, which no array needs; nothing of it was run"
+
+
+def _check_view(name: str, tensor: Tensor) -> None:
+    """Raise unless the tensor lies within its storage and is no larger than it."""
+    storage, dtype, offset, shape, strides = tensor
+    length = storage.size // dtype.itemsize
+    count = math.prod(shape) if len(shape) <= MAX_AXES else length + 1
+    last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=False)) if count else 0
+    if len(shape) != len(strides) or count > length or last >= max(1, length):
+        raise CheckpointError(
+            f"tensor {name[:80]!r} (offset {said(offset)}, shape {said(shape)}, strides {said(strides)}) reaches "
+            f"beyond the {said(length)} numbers that the file has for it. Save or copy it again"
+        )
+
+
+def _view(name: str, tensor: Tensor, content: memoryview) -> NDArray[Any]:
+    """The tensor as an array on the bytes of its storage."""
+    storage, dtype, offset, shape, strides = tensor
+    if len(content) != storage.size:
+        refuse_damaged(f"it has {len(content)} of the {storage.size} bytes of tensor {name[:80]!r}")
+    opaque = np.dtype(f"V{dtype.itemsize}")  # NumPy moves what it has no name for, float8, only so
+    numbers = np.frombuffer(content[: storage.size // dtype.itemsize * dtype.itemsize], opaque)
+    byte_strides = tuple(stride * dtype.itemsize for stride in strides)
+    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, byte_strides, writeable=False).view(dtype)
 
 
 def _targets(model_name: str) -> dict[str, Target]:
@@ -269,8 +250,10 @@ def _targets(model_name: str) -> dict[str, Target]:
     return targets
 
 
-def _in_keras_layout(kernel: NDArray[Any], *, depthwise: bool) -> NDArray[Any]:
-    """Convolutions (out, in, h, w) -> (h, w, in, out), depthwise (C, 1, h, w) -> (h, w, C), dense -> (in, out)."""
-    if depthwise:
-        return kernel[:, 0].transpose(1, 2, 0) if kernel.ndim == 4 and kernel.shape[1] == 1 else kernel
-    return kernel.transpose(2, 3, 1, 0) if kernel.ndim == 4 else kernel.transpose()
+def _keras_axes(count: int, kind: str, *, is_depthwise: bool) -> tuple[int, ...]:
+    """Kernels (out, in, h, w) -> (h, w, in, out), depthwise (C, h, w) -> (h, w, C), dense (out, in) -> (in, out)."""
+    if is_depthwise:
+        return (1, 2, 0)
+    if not kind or kind == "depthwise_conv":
+        return tuple(range(count))
+    return (2, 3, 1, 0) if count == 4 else tuple(range(count))[::-1]

@@ -61,6 +61,12 @@ def test_keras_file_without_top_loads_without_head(keras_files):
     assert_same_weights(weights.arrays, without_head(keras_weights(), MODEL))
 
 
+def test_network_within_a_model_of_the_real_size_loads_bit_equal(keras_files):
+    weights = read_weights(keras_files / "finetuned.keras", MODEL)
+    assert weights.left_out == ("'random_flip' (RandomFlip)", "'layers/dense' (2048, 5), (5,)")
+    assert_same_weights(weights.arrays, without_head(keras_weights(), MODEL))
+
+
 def test_head_called_probs_is_predictions(keras_files, tmp_path):
     path = Path(shutil.copy(keras_files / "k2_weights.h5", tmp_path))
     with h5py.File(path, "r+") as root:
@@ -165,12 +171,13 @@ def test_all_mistakes_are_named_in_one_error(altered):
     assert "1 not floating point: 'post_bn/beta' (int64)" in message
 
 
-def test_half_a_head_is_refused(keras_files, tmp_path):
+def test_half_a_head_is_left_out(keras_files, tmp_path):
     path = Path(shutil.copy(keras_files / "k2_weights.h5", tmp_path))
     with h5py.File(path, "r+") as root:
         del root["predictions/predictions/bias:0"]
-    with pytest.raises(WeightsError, match="1 missing: 'predictions/bias'"):
-        read_weights(path, MODEL)
+    weights = read_weights(path, MODEL)
+    assert not weights.has_head
+    assert weights.left_out == ("'predictions' (2048, 1000)",)
 
 
 def test_two_arrays_for_one_weight_are_refused(altered):
@@ -178,15 +185,16 @@ def test_two_arrays_for_one_weight_are_refused(altered):
         root["post_bn/other/gamma:0"] = np.zeros(2048, np.float32)
         names = [*map(_as_bytes, root["post_bn"].attrs["weight_names"]), b"other/gamma:0"]
         root["post_bn"].attrs["weight_names"] = names
-    with pytest.raises(WeightsError, match="1 unexpected: 'post_bn/other/gamma:0'"):
+    with pytest.raises(WeightsError, match="1 doubled: 'post_bn/other/gamma:0' and 'post_bn/gamma'"):
         read_weights(altered, MODEL)
 
 
-def test_head_under_both_its_names_is_refused(tmp_path):
+def test_head_under_both_its_names_is_left_out(tmp_path):
     weights = random_weights(MODEL, head=True)
     path = write_legacy_h5(tmp_path / "two_heads.h5", weights | {"probs": weights["predictions"]})
-    with pytest.raises(WeightsError, match="2 doubled: 'probs/kernel' and 'predictions/kernel'"):
-        read_weights(path, MODEL)
+    found = read_weights(path, MODEL)
+    with pytest.raises(WeightsError, match=r"beside the network 'predictions' \(2048, 1000\), .*'probs'"):
+        found.for_head(head=True)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
@@ -276,6 +284,31 @@ def test_hdf5_group_linked_into_itself_does_not_hang(altered):
     with h5py.File(altered, "r+") as root:
         root["post_bn/again"] = root["post_bn"]
     assert_same_weights(read_weights(altered, MODEL).arrays, random_weights(MODEL, head=False))
+
+
+def test_compressed_array_is_refused_with_the_command_that_unpacks_it(altered):
+    with h5py.File(altered, "r+") as root:
+        del root["post_bn/post_bn/gamma:0"]
+        root["post_bn"].create_dataset("post_bn/gamma:0", data=np.ones(2048, "f4"), compression="gzip")
+    with pytest.raises(WeightsError, match=r"'post_bn/post_bn/gamma:0' is compressed.*h5repack -f NONE"):
+        read_weights(altered, MODEL)
+
+
+def test_heap_without_an_end_does_not_hang(tmp_path):
+    with h5py.File(tmp_path / "texts.h5", "w") as root:
+        root.attrs["layer_names"] = ["conv1_conv"] * 50
+    content = bytearray((tmp_path / "texts.h5").read_bytes())
+    start = content.index(b"GCOL") + 16
+    content[start : start + 16] = bytes(16)
+    (tmp_path / "texts.h5").write_bytes(content)
+    with pytest.raises(WeightsError, match="a heap of texts without end"):
+        read_weights(tmp_path / "texts.h5", MODEL)
+
+
+def test_file_of_a_larger_network_is_not_taken_for_this_one(tmp_path):
+    larger = write_legacy_h5(tmp_path / "larger.h5", random_weights("resnet101v2", head=False))
+    with pytest.raises(WeightsError, match=r"unexpected: 'conv4_block7_preact_bn/gamma'"):
+        read_weights(larger, MODEL)
 
 
 def test_absurd_shape_is_refused_before_it_is_read(altered):

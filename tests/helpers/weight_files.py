@@ -10,6 +10,8 @@ import io
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import h5py
 import numpy as np
@@ -72,7 +74,10 @@ def keras_weights() -> Weights:
 
 
 def write_keras_files(folder: Path) -> None:
-    """ResNet50V2 with head in every format, written by Keras 3 and Keras 2 themselves; `notop.h5` without head."""
+    """ResNet50V2 with head in every format, written by Keras 3 and Keras 2 themselves; `notop.h5` without head.
+
+    `finetuned.keras` has it within another model.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's and Keras's own, while they are imported and save
         import keras
@@ -91,6 +96,17 @@ def write_keras_files(folder: Path) -> None:
         old.save_weights(folder / "k2_weights.h5")
         old.save_weights(folder / "k2.weights.h5")
         notop.save_weights(folder / "notop.h5")
+        finetuned = _finetuned(keras)
+        finetuned.save(folder / "finetuned.keras")
+
+
+def _finetuned(keras: ModuleType) -> Any:
+    """The network within a model of five classes, behind augmentation and the usual preprocessing."""
+    base = keras.applications.ResNet50V2(weights=None, include_top=False, input_shape=(64, 64, 3))
+    base.set_weights([_value(variable.path) for variable in base.weights])
+    image = keras.Input((64, 64, 3))
+    x = keras.applications.resnet_v2.preprocess_input(keras.layers.RandomFlip()(image))
+    return keras.Model(image, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(base(x, training=False))))
 
 
 def _value(variable: str) -> np.ndarray:
