@@ -235,6 +235,8 @@ def test_family_example_runs():
 
 @pytest.mark.parametrize(("page", "file", "source"), NETWORKS, ids=[f"{page}:{file}" for page, file, _ in NETWORKS])
 def test_own_network_renders(tmp_path, page, file, source):
+    if "from torch import" in source:
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
     (tmp_path / file).write_text(source)
     model = load_model(f"{tmp_path / file}:small")
     config = RenderConfig.keras(steps=1, image_size=48, crop=4, batch_size=2)

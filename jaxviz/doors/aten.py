@@ -6,12 +6,13 @@ sequence of arrays. Whatever is not here PyTorch takes apart into its core opera
 
 from __future__ import annotations
 
-from jaxviz.doors import aten_convolution, aten_elementwise, aten_pooling, aten_shapes
+from jaxviz.doors import aten_convolution, aten_elementwise, aten_pooling, aten_products, aten_shapes
 
 OPERATIONS: dict[str, aten_elementwise.Operation] = {
     **aten_convolution.OPERATIONS,
     **aten_elementwise.OPERATIONS,
     **aten_pooling.OPERATIONS,
+    **aten_products.OPERATIONS,
     **aten_shapes.OPERATIONS,
 }
 FUNCTIONAL = {  # operations that are layers where a module does them by itself, and what they are called there

@@ -125,6 +125,21 @@ def _batch_norm(
     return y if bias is None else y + of_channels(bias, y), None, None
 
 
+def _own_batch_norm(
+    x: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    training: bool,  # noqa: ARG001  # there are no other statistics
+    momentum: float,  # noqa: ARG001
+    epsilon: float,
+) -> tuple[jax.Array, None, None]:
+    """By the statistics of x itself: of kernels, which are standardized so, or of one image, never of a batch."""
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    mean = jnp.mean(x, axes)
+    variance = jnp.mean((x - of_channels(mean, x)) ** 2, axes)
+    return _batch_norm(x, weight, bias, mean, variance, momentum, epsilon)
+
+
 def _scaled(x: jax.Array, weight: jax.Array | None, bias: jax.Array | None) -> jax.Array:
     x = x if weight is None else x * weight
     return x if bias is None else x + bias
@@ -202,6 +217,7 @@ def _instance_norm(
 
 OPERATIONS: dict[str, Operation] = {
     **{f"conv{count}d{kind}": _conv for count in (1, 2, 3) for kind in ("", ".padding")},
+    "_native_batch_norm_legit.no_stats": _own_batch_norm,
     "_native_batch_norm_legit_no_training": _batch_norm,
     "conv_transpose1d": _transposed,
     "conv_transpose2d.input": _transposed,

@@ -195,66 +195,14 @@ def _vector_norm(
     return jnp.sum(jnp.abs(x) ** order, axes, keepdims=keepdim) ** (1 / order)
 
 
-def _softmax(x: jax.Array, dim: int, dtype: Any = None) -> jax.Array:
-    """`_softmax` says in its third place whether the result is float32 where x is half of it: never here."""
-    return jax.nn.softmax(x if not dtype else x.astype(dtype), dim)
-
-
-def _log_softmax(x: jax.Array, dim: int, dtype: Any = None) -> jax.Array:
-    return jax.nn.log_softmax(x if not dtype else x.astype(dtype), dim)
-
-
-# Products
-
-
-def linear(x: jax.Array, weight: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-    """An array times the transposed weight, (out, in), along the last axis of x, wherever the others are."""
-    y = lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
-
-
-def _addmm(bias: jax.Array, x: jax.Array, y: jax.Array, *, beta: float = 1, alpha: float = 1) -> jax.Array:
-    product = jnp.matmul(x, y)
-    product = product if alpha == 1 else product * alpha
-    added, product = together(bias if beta == 1 else bias * beta, product)
-    return jnp.asarray(product + added)
-
-
-def _attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    mask: jax.Array | None = None,
-    dropout: float = 0.0,  # noqa: ARG001  # in eval mode
-    is_causal: bool = False,
-    *,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> jax.Array:
-    if enable_gqa:
-        times = query.shape[-3] // key.shape[-3]
-        key, value = jnp.repeat(key, times, -3), jnp.repeat(value, times, -3)
-    scores = jnp.matmul(query, jnp.swapaxes(key, -1, -2)) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if is_causal:
-        mask = jnp.tril(jnp.ones(scores.shape[-2:], bool))
-    if mask is not None:
-        mask = jnp.reshape(mask, (1,) * (scores.ndim - mask.ndim) + mask.shape)
-        scores = jnp.where(mask, scores, -jnp.inf) if mask.dtype == jnp.bool_ else scores + mask.astype(scores.dtype)
-    return jnp.matmul(jax.nn.softmax(scores, -1), value)
-
-
 OPERATIONS: dict[str, Operation] = {
-    "_log_softmax": lambda x, dim, half: _log_softmax(x, dim),  # noqa: ARG005
     "_reshape_copy": _view,
-    "_softmax": lambda x, dim, half: _softmax(x, dim),  # noqa: ARG005
     "_unsafe_view": _view,
-    "addmm": _addmm,
     "amax": _amax,
     "amin": _amin,
     "arange": lambda end, **options: _arange(0, end, **options),
     "arange.start": _arange,
     "arange.start_step": _arange,
-    "bmm": jnp.matmul,
     "cat": _cat,
     "channel_shuffle": _channel_shuffle,
     "chunk": _chunk,
@@ -268,15 +216,10 @@ OPERATIONS: dict[str, Operation] = {
     "index.Tensor": _index,
     "index_select": lambda x, dim, index: jnp.take(x, index, axis=dim),
     "linalg_vector_norm": _vector_norm,
-    "linear": linear,
-    "log_softmax.int": _log_softmax,
-    "matmul": jnp.matmul,
     "max": lambda x: jnp.max(x),
     "max.dim": _max_dim,
     "mean": _mean,
     "mean.dim": _mean,
-    "mm": jnp.matmul,
-    "mv": jnp.matmul,
     "ones": lambda shape, **options: _full(shape, 1.0, **options),
     "ones_like": lambda x, **options: _full_like(x, 1, **options),
     "pad": _pad,
@@ -287,10 +230,8 @@ OPERATIONS: dict[str, Operation] = {
     "reshape": _view,
     "roll": _roll,
     "scalar_tensor": lambda value, **options: _full((), value, **options),
-    "scaled_dot_product_attention": _attention,
     "select.int": _select,
     "slice.Tensor": _slice,
-    "softmax.int": _softmax,
     "split.Tensor": _split,
     "split_with_sizes": _split,
     "squeeze": _squeeze,

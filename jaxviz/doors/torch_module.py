@@ -125,8 +125,8 @@ def _skeleton(module: Any, name: str) -> Any:
     def like(tensor: Any) -> Any:
         dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
         empty = torch.empty(tensor.shape, dtype=dtype)  # pages that nobody touches take no memory
-        is_parameter = isinstance(tensor, torch.nn.Parameter)
-        return torch.nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_parameter else empty
+        # Without gradients, which torch would follow too.
+        return torch.nn.Parameter(empty, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else empty
 
     known = {id(tensor): like(tensor) for tensor in (*module.parameters(), *module.buffers())}
     for part in module.modules():

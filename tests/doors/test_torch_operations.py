@@ -37,6 +37,15 @@ class Call(nn.Module):
         return self.function(x)
 
 
+class StandardizedConv(nn.Conv2d):
+    """As in timm.layers.std_conv."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        flat = self.weight.reshape(1, self.out_channels, -1)
+        weight = functional.batch_norm(flat, None, None, training=True, momentum=0.0, eps=1e-6)
+        return functional.conv2d(x, weight.reshape_as(self.weight), self.bias, self.stride, self.padding)
+
+
 class SqueezeExcite(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +105,7 @@ CONVOLUTIONS = {
     "padded by a number": lambda: Call(lambda x: functional.pad(x, (1, 2, 0, -1), value=0.5)),
     "transposed": lambda: nn.ConvTranspose2d(8, 6, 3, stride=2, padding=1, output_padding=1),
     "transposed, grouped, dilated": lambda: nn.ConvTranspose2d(8, 6, (2, 3), stride=(1, 2), groups=2, dilation=2),
+    "standardized": lambda: StandardizedConv(8, 5, 3),
     "of one dimension": lambda: nn.Sequential(nn.Flatten(2), nn.Conv1d(8, 3, 5, padding=2)),
     "parametrized": lambda: torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 5, 3)),
 }
@@ -160,6 +170,7 @@ ACTIVATIONS = {
 NORMS = {
     "batch": lambda: nn.BatchNorm2d(8),
     "batch, not affine": lambda: nn.BatchNorm2d(8, affine=False),
+    "batch, of the image": lambda: nn.BatchNorm2d(8, track_running_stats=False),
     "group": lambda: nn.GroupNorm(4, 8),
     "instance": lambda: nn.InstanceNorm2d(8, affine=True),
     "instance, tracked": lambda: nn.InstanceNorm2d(8, affine=True, track_running_stats=True),

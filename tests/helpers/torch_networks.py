@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def unusual(module: nn.Module, seed: int = 0) -> nn.Module:
-    """With other numbers than those of the start: statistics, scales and shifts that are not 0 and 1."""
+    """With numbers of a seed, and not those of the start: no statistics, scales and shifts of 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(like: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def unusual(module: nn.Module, seed: int = 0) -> nn.Module:
             if name.endswith("running_var"):
                 tensor.copy_(0.5 + normal(tensor) ** 2)
             elif tensor.is_floating_point() and tensor.ndim <= 1:
-                tensor.add_(0.2 * normal(tensor))
+                tensor.copy_(float(name.endswith("weight")) + 0.2 * normal(tensor))
             elif tensor.is_floating_point():
                 tensor.copy_(normal(tensor) / max(1, tensor[0].numel()) ** 0.5)
     return module
