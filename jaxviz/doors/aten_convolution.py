@@ -130,7 +130,7 @@ def _own_batch_norm(
     weight: jax.Array | None,
     bias: jax.Array | None,
     training: bool,  # noqa: ARG001  # there are no other statistics
-    momentum: float,  # noqa: ARG001
+    momentum: float,
     epsilon: float,
 ) -> tuple[jax.Array, None, None]:
     """By the statistics of x itself: of kernels, which are standardized so, or of one image, never of a batch."""

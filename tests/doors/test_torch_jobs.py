@@ -60,6 +60,7 @@ def test_layers_render_and_gallery(here: Path) -> None:
     assert "conv" in (here / "out" / "gallery" / "index.html").read_text()
 
 
+@pytest.mark.long
 def test_killed_atlas_goes_on_and_ends_as_an_uninterrupted_one(here: Path) -> None:
     command = ("atlas", "net.py:model", "--layers", "stem", "--layers", "conv", *SMALL, "--progress", "jsonl")
     whole = Running(*command, "--out", "whole", cwd=here, cache=here / "cache")
