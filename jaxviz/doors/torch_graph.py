@@ -168,9 +168,12 @@ def _graph(exported: Any, nodes: Sequence[Any]) -> Graph:
                 weights.append((node.name, spec.target))
             else:
                 constants.append((node.name, _plain(exported.constants[spec.target])))
-    names, output = _names(nodes, image), _output(nodes)
+    (output,) = [node for node in nodes if node.op == "output"]
+    returned = [node for node in output.all_input_nodes if node.name in exported.graph_signature.user_outputs]
+    results = [node for node in returned if hasattr(node.meta.get("val"), "shape")]  # else what is changed in place
+    names = _names(nodes, image, results)
     steps = [_step(node, names.get(node.name, ())) for node in nodes if node.op == "call_function"]
-    return Graph(tuple(weights), tuple(constants), image, tuple(steps), output)
+    return Graph(tuple(weights), tuple(constants), image, tuple(steps), Ref(results[-1].name))
 
 
 def _step(node: Any, layers: tuple[str, ...]) -> Step:
@@ -184,12 +187,6 @@ def _step(node: Any, layers: tuple[str, ...]) -> Step:
         tuple(value.shape) if hasattr(value, "shape") else None,
         layers,
     )
-
-
-def _output(nodes: Sequence[Any]) -> Ref:
-    (output,) = [node for node in nodes if node.op == "output"]
-    results = [node for node in output.all_input_nodes if hasattr(node.meta.get("val"), "shape")]
-    return Ref(results[-1].name)
 
 
 def _plain(value: Any) -> Any:
@@ -239,7 +236,7 @@ def _calls(node: Any) -> list[Call]:
     return [call for call in found if call.path]
 
 
-def _names(nodes: Sequence[Any], image: str) -> dict[str, tuple[str, ...]]:
+def _names(nodes: Sequence[Any], image: str, results: Sequence[Any]) -> dict[str, tuple[str, ...]]:
     """The layers that each node is, by its name; of a module's output the innermost module first."""
     made = [node for node in nodes if node.op == "call_function"]
     inside: dict[str, set[Any]] = {}
@@ -266,9 +263,9 @@ def _names(nodes: Sequence[Any], image: str) -> dict[str, tuple[str, ...]]:
         if word and _is_layer_by_itself(node, calls, depending) and (not ended or ended[0] != calls[-1]):
             name = ".".join([*(call.path for call in calls[-1:]), word])
             give(node, name if name not in taken | paths else _counted(name, taken | paths))
-    for user in nodes[-1].all_input_nodes:
-        if user in depending and user.name not in names:
-            give(user, OUTPUT if OUTPUT not in taken | paths else _counted(OUTPUT, taken | paths))
+    for result in results:
+        if result in depending and result.name not in names:
+            give(result, OUTPUT if OUTPUT not in taken | paths else _counted(OUTPUT, taken | paths))
     return names
 
 

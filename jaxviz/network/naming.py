@@ -17,6 +17,7 @@ from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, coun
 
 CONVOLUTIONS = ("conv", "depthwise_conv", "grouped_conv", "transposed_conv")
 WITH_KERNEL = (*CONVOLUTIONS, "dense")
+NORMS = ("group_norm", "layer_norm")
 SHAPES = ("reshape", "squeeze", "transpose")
 ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> kind
     **{name: name for name in ("celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6")},
@@ -142,7 +143,8 @@ class Kinds:
             return self._reduced(equation)
         if name in SHAPES:  # between a convolution and its bias, or behind one that was vectorised
             below = self.of(self.graph.depending_inputs(equation)[0])
-            return below if below in WITH_KERNEL else name
+            is_turned_back = name == "transpose" and below in NORMS  # one of channels, which it works on last
+            return below if below in WITH_KERNEL or is_turned_back else name
         return PLAIN_KINDS.get(name, name)
 
     def finished(self, value: Value) -> Value:

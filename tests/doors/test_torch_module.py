@@ -142,6 +142,23 @@ def test_channels_are_those_of_the_first_convolution():
     assert opened(nn.Sequential(nn.Conv2d(1, 4, 3))).channels == 1
 
 
+class TwoHeads(nn.Module):
+    """Changes its images in place, and returns two activations by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x -= 0.5
+        y = self.conv(x)
+        return {"low": y.sqrt(), "high": y - 1}
+
+
+def test_several_results_have_names_and_an_input_changed_in_place_is_none():
+    assert opened(TwoHeads()).layers == ("conv", "output", "output_1")
+
+
 # The module is left as it is
 
 
