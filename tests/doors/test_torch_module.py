@@ -17,7 +17,7 @@ from jaxviz.errors import ConfigError, WeightsError
 from jaxviz.render.options import for_command_line
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
-from helpers.torch_networks import unusual  # noqa: E402
+from helpers.torch_networks import LayerNorm2d, unusual  # noqa: E402
 from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
@@ -92,25 +92,36 @@ def test_shapes_are_those_with_channels_last(model):
     assert [model.layer(name).shape for name in ("stem", "max_pool2d", "fc")] == [(10, 8, 4), (5, 4, 4), (5,)]
 
 
-@pytest.mark.parametrize(
-    ("module", "kind"),
-    [
-        (nn.ConvTranspose2d(3, 4, 2, 2), "transposed_conv"),
-        (nn.Conv2d(3, 6, 3, groups=3), "depthwise_conv"),
-        (nn.GELU(), "gelu"),
-        (nn.Hardswish(), "hard_swish"),
-        (nn.LeakyReLU(), "leaky_relu"),
-        (nn.PReLU(), "prelu"),
-        (nn.GroupNorm(3, 3), "group_norm"),
-        (nn.AvgPool2d(2), "avg_pool"),
-        (nn.AdaptiveAvgPool2d(5), "avg_pool"),
-        (nn.AdaptiveAvgPool2d(1), "global_avg_pool"),
-        (nn.Upsample(scale_factor=2), "upsample"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_kind_is(module, kind):
-    assert opened(nn.Sequential(module), channels=3).layer("0").kind == kind
+KINDS = {
+    "adaptive": (nn.AdaptiveAvgPool2d(5), "avg_pool"),
+    "average": (nn.AvgPool2d(2), "avg_pool"),
+    "depthwise": (nn.Conv2d(3, 6, 3, groups=3), "depthwise_conv"),
+    "gelu": (nn.GELU(), "gelu"),
+    "global": (nn.AdaptiveAvgPool2d(1), "global_avg_pool"),
+    "group": (nn.GroupNorm(3, 3), "group_norm"),
+    "hardswish": (nn.Hardswish(), "hard_swish"),
+    "leaky": (nn.LeakyReLU(), "leaky_relu"),
+    "prelu": (nn.PReLU(), "prelu"),
+    "transposed": (nn.ConvTranspose2d(3, 4, 2, 2), "transposed_conv"),
+    "turned": (LayerNorm2d(3), "layer_norm"),
+    "upsample": (nn.Upsample(scale_factor=2), "upsample"),
+}
+
+
+class Kinds(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.each = nn.ModuleDict({name: module for name, (module, _) in KINDS.items()})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([module(x).flatten(1) for module in self.each.values()], 1)
+
+
+def test_kinds_are_those_of_the_modules():
+    model = opened(Kinds())
+    assert {name: model.layer(f"each.{name}").kind for name in KINDS} == {
+        name: kind for name, (_, kind) in KINDS.items()
+    }
 
 
 class Shuffled(nn.Module):
