@@ -235,6 +235,8 @@ def test_family_example_runs():
 
 @pytest.mark.parametrize(("page", "file", "source"), NETWORKS, ids=[f"{page}:{file}" for page, file, _ in NETWORKS])
 def test_own_network_renders(tmp_path, page, file, source):
+    if "from torch import" in source:
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
     (tmp_path / file).write_text(source)
     if "import keras" in source:  # on another backend than that of this process
         pytest.importorskip("keras", reason="Keras is not installed: pip install -e '.[keras]'")

@@ -140,7 +140,7 @@ def _preprocess(model: Model) -> tuple[Any, Any, Any]:
     known = getattr(model.preprocess, "scale", None)
     if known is None:
         return 1.0, 0.0, np.arange(3)
-    return known, model.preprocess.offset, np.asarray(model.preprocess.order)  # type: ignore[attr-defined]
+    return np.asarray(known), np.asarray(model.preprocess.offset), np.asarray(model.forward.order)
 
 
 def _value_and_gradient(function: Callable[[Any], Any], images: Any) -> tuple[Any, Any]:

@@ -87,7 +87,7 @@ def keras_network(
     return KerasNetwork(
         forward,
         weights,
-        preprocess or (found.affine if is_known else _unknown(model.name)),
+        preprocess or (found.affine.pixels if is_known else _unknown(model.name)),
         forward.size,
         channels,
         tuple(walk.found),

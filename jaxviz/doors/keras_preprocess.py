@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from jaxviz.doors.keras_walk import Call, Walk
+from jaxviz.doors.scaled_pixels import ScaledPixels
 from jaxviz.errors import ConfigError
 
 # By the name of the class, or its beginning.
@@ -36,15 +36,10 @@ Step = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Affine:
-    """Colors to model space: `rgb * scale + offset`; the network's channel j is channel `order[j]` of that."""
+    """Pixels to model space; the network's channel j is channel `order[j]` of that."""
 
-    scale: NDArray[np.float32]
-    offset: NDArray[np.float32]
+    pixels: ScaledPixels
     order: tuple[int, ...]
-
-    def __call__(self, rgb: Any) -> Any:
-        """Pixels (..., channels) in [0, 255] to model space."""
-        return rgb * jnp.asarray(self.scale) + jnp.asarray(self.offset)
 
 
 @dataclass(frozen=True)
@@ -148,4 +143,4 @@ def _affine(steps: Sequence[Step], channels: int, is_channels_first: bool) -> Af
     if sorted(order) != list(range(channels)) or not wrong <= ROUNDING * largest:
         return None
     back = [order.index(channel) for channel in range(channels)]
-    return Affine(scale[back].astype(np.float32), offset[back].astype(np.float32), order)
+    return Affine(ScaledPixels(tuple(scale[back].tolist()), tuple(offset[back].tolist())), order)

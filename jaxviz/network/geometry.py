@@ -7,7 +7,7 @@ operation does to these axes that is not known here makes them unknown: such a v
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, inner_jaxprs
@@ -173,12 +173,37 @@ def _reduce(equation: Equation, first: Value, own: Geometry, output: Value) -> G
 
 
 def _reshape(equation: Equation, first: Value, own: Geometry, output: Value) -> Geometry | None:
-    before, after = long_axes(first.shape), long_axes(output.shape)
-    if [first.shape[axis] for axis in before] == [output.shape[axis] for axis in after]:
-        return own.moved(lambda axis: after[before.index(axis)] if axis in before else None)
-    if len(after) == 1:  # flattened: every number is a channel
+    """Rows and columns that keep their length keep their place; channels may be split into groups and joined again."""
+    after = long_axes(output.shape)
+    if len(after) == 1 and len(long_axes(first.shape)) > 1:  # flattened: every number is a channel
         return Geometry(None, None, after[0], None, own.jump)
-    return None
+    moved: dict[int, int] = {}
+    others: list[int] = []  # axes that are no single one of before
+    for old, new in _blocks(first.shape, output.shape):
+        if len(old) == len(new) == 1:
+            moved[old[0]] = new[0]
+            continue
+        if any(axis in old for axis in own[:2] if axis is not None):
+            return None
+        others += new
+    kept = own.moved(moved.get)
+    if kept.channels is None:
+        left = [axis for axis in after if axis not in (kept.rows, kept.columns)]
+        kept = kept._replace(channels=left[0] if len(left) == 1 and left[0] in others else None)
+    return kept
+
+
+def _blocks(before: tuple[int, ...], after: tuple[int, ...]) -> Iterator[tuple[list[int], list[int]]]:
+    """The smallest groups of long axes, of before and of after, that hold the same numbers in the same order."""
+    waiting, coming = long_axes(before), long_axes(after)
+    while waiting and coming:
+        old, new = [waiting.pop(0)], [coming.pop(0)]
+        while (short := math.prod(before[axis] for axis in old)) != (long := math.prod(after[axis] for axis in new)):
+            if short < long:
+                old.append(waiting.pop(0))
+            else:
+                new.append(coming.pop(0))
+        yield old, new
 
 
 def _dot(equation: Equation, first: Value, own: Geometry, output: Value) -> Geometry | None:
@@ -192,8 +217,12 @@ def _dot(equation: Equation, first: Value, own: Geometry, output: Value) -> Geom
     others_free = [axis for axis in range(len(other.shape)) if axis not in tuple(contracted[1 - side])]
     start = 0 if side == 0 else len(others_free)
     moved = _without(mine, first, own).moved(lambda axis: axis + start)
-    if own.channels in mine and len(others_free) == 1:
-        return moved._replace(channels=len(free) if side == 0 else 0)
+    new = (len(free) if side == 0 else 0) if len(others_free) == 1 else None
+    if own.channels in mine and new is not None:
+        return moved._replace(channels=new)
+    if len(mine) == 1 and new is not None and mine[0] in own[:2]:  # rows or columns of another number
+        moved = moved._replace(rows=new) if mine[0] == own.rows else moved._replace(columns=new)
+        return moved._replace(field=None)
     return moved if own.channels not in mine and not others_free else None
 
 

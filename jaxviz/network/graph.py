@@ -34,6 +34,15 @@ class Graph:
         return geometries(self.trace, self.depending)
 
     @cached_property
+    def is_channels_first(self) -> bool:
+        """Whether its convolutions have their channels in front of rows and columns."""
+        return any(
+            equation.params["dimension_numbers"].lhs_spec[1] != len(equation.inputs[0].shape) - 1
+            for equation in self.trace.equations
+            if equation.name == "conv_general_dilated" and self.depends(equation.outputs[0])
+        )
+
+    @cached_property
     def places(self) -> dict[Value, int]:
         """Each value's place in the order of computation; the image comes first."""
         made = {output: place for place, equation in enumerate(self.trace.equations) for output in equation.outputs}

@@ -199,6 +199,46 @@ class Model:
             usual_size=found.size,
         )
 
+    @classmethod
+    def from_torch(
+        cls,
+        module: Any,
+        *,
+        preprocess: Any = None,
+        name: str | None = None,
+        channels: int | None = None,
+        usual_size: Size | int | None = None,
+    ) -> Model:
+        """A PyTorch module, translated to JAX; layers are its modules, by their paths: `layer1.0.conv1`.
+
+        It is used in `eval` mode and computes in float32, whatever its weights are stored in; the one that is given
+        is left as it is. `torch.export` takes it apart for each image size.
+
+        Args:
+            module: a `torch.nn.Module` whose forward takes images (batch, channels, height, width).
+            preprocess: pixels in [0, 255], (..., channels), channels last, to what the module takes; or the transforms
+                that torchvision's weights came with. timm's models need none: they say it themselves.
+            name: what folders and messages call it; its class where it is not given.
+            channels: of the image; of timm's record or the first convolution where it is not given.
+            usual_size: of the image for looking up the layers; of timm's record, or 224, where it is not given.
+
+        Raises:
+            WeightsError: the weights hold a number that is not finite.
+            ConfigError: PyTorch is missing, or an argument is not what it has to be. Looking at layers raises it too:
+                for a module that cannot be exported, or that does what is not translated.
+        """
+        from jaxviz.doors.torch_module import open_module
+
+        opened = open_module(module, preprocess, name, channels, usual_size)
+        return cls.from_callable(
+            opened.forward,
+            opened.weights,
+            opened.preprocess,
+            name=opened.name,
+            channels=opened.channels,
+            usual_size=opened.usual_size,
+        )
+
     def with_weights(self, weights: Any) -> Model:
         """The same network with these weights; what has been traced is kept."""
         return replace(self, weights=weights)

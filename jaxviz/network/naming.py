@@ -17,6 +17,7 @@ from jaxviz.network.jaxprs import Equation, Literal, Operand, Trace, Value, coun
 
 CONVOLUTIONS = ("conv", "depthwise_conv", "grouped_conv", "transposed_conv")
 WITH_KERNEL = (*CONVOLUTIONS, "dense")
+NORMS = ("group_norm", "layer_norm")
 SHAPES = ("reshape", "squeeze", "transpose")
 ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> kind
     **{name: name for name in ("celu", "elu", "gelu", "glu", "leaky_relu", "log_sigmoid", "mish", "relu", "relu6")},
@@ -27,6 +28,14 @@ ACTIVATIONS = {  # jitted functions and those with a derivative of their own -> 
     "hard_sigmoid": "hard_sigmoid",
     "hard_tanh": "hard_tanh",
     "_softmax": "softmax",
+}
+LAYERS = {  # other jitted functions that are layers -> kind
+    "adaptive_avg_pool": "avg_pool",
+    "global_avg_pool": "global_avg_pool",
+    "group_norm": "group_norm",
+    "layer_norm": "layer_norm",
+    "prelu": "prelu",
+    "upsample": "upsample",
 }
 GATES = {"erf": "gelu", "erfc": "gelu", "tanh": "gelu", "logistic": "silu"}  # what a gate holds -> its activation
 LONGEST_GATE = 12  # operations
@@ -84,9 +93,22 @@ def layers_of(graph: Graph) -> dict[str, Value]:
     else:
         return _derived(graph)
     found = {name: value for name, value in named.items() if isinstance(value, Value) and graph.depends(value)}
-    if list(outputs) != [""]:  # a loss among the activations is none
+    if list(outputs) == [""]:
+        found = {name: value for name, value in found.items() if _is_map(graph, value)}
+    else:  # a loss among the activations is none
         found = {name: value for name, value in found.items() if len(value.shape) > 1}
     return dict(sorted(found.items(), key=lambda item: graph.places[item[1]]))
+
+
+def _is_map(graph: Graph, value: Value) -> bool:
+    """Whether a tapped value has channels, and beside them rows and columns at most: tokens and scores have others.
+
+    Where axes are not known they are (batch, height, width, channels), unless convolutions have their channels first.
+    """
+    own = graph.geometry.get(value)
+    if own is None or own.channels is None:
+        return len(value.shape) in (2, 4) and not graph.is_channels_first
+    return all(length == 1 for axis, length in enumerate(value.shape) if axis not in own[:3])
 
 
 class Kinds:
@@ -96,8 +118,8 @@ class Kinds:
         self.graph = graph
         self.named: dict[Operand, str] = {}
         for name, operand in graph.trace.results:  # the outermost comes last and wins
-            if name in ACTIVATIONS:
-                self.named[operand] = ACTIVATIONS[name]
+            if name in ACTIVATIONS or name in LAYERS:
+                self.named[operand] = (ACTIVATIONS | LAYERS)[name]
         self.inner: set[Operand] = set()  # of an activation that is written out, such as x * sigmoid(x)
         for equation in graph.trace.equations:
             if equation.name == "mul" and len(graph.depending_inputs(equation)) == 2:
@@ -121,7 +143,8 @@ class Kinds:
             return self._reduced(equation)
         if name in SHAPES:  # between a convolution and its bias, or behind one that was vectorised
             below = self.of(self.graph.depending_inputs(equation)[0])
-            return below if below in WITH_KERNEL else name
+            is_turned_back = name == "transpose" and below in NORMS  # one of channels, which it works on last
+            return below if below in WITH_KERNEL or is_turned_back else name
         return PLAIN_KINDS.get(name, name)
 
     def kernel_below(self, value: Value, layers: set[Value]) -> Value | None:

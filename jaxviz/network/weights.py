@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxviz.errors import ConfigError, WeightsError
 
@@ -27,14 +28,17 @@ def checked_weights(weights: Any) -> Any:
         if array.dtype == jnp.float64:
             array = array.astype(jnp.float32)
         # A NaN need not show later: XLA's ReLU on a CPU makes it a zero, and the filter would pass for dead.
-        if jnp.issubdtype(array.dtype, jnp.inexact) and not _is_finite(array):
+        is_alike = isinstance(leaf, np.ndarray) and leaf.dtype == array.dtype
+        if jnp.issubdtype(array.dtype, jnp.inexact) and not _is_finite(leaf if is_alike else array):
             raise WeightsError(f"{place} hold NaN or infinity; give finite numbers")
         return array
 
     return jax.tree_util.tree_map_with_path(checked, weights)
 
 
-def _is_finite(array: jax.Array) -> bool:
+def _is_finite(array: Any) -> bool:
+    if isinstance(array, np.ndarray) and array.dtype.kind in "fc":  # JAX would compile once for each shape
+        return bool(np.isfinite(array).all())
     if not jnp.issubdtype(array.dtype, jnp.complexfloating):
-        array = array.astype(jnp.float32)  # a float8 cannot be asked itself
+        array = jnp.asarray(array).astype(jnp.float32)  # a float8 cannot be asked itself
     return bool(jnp.isfinite(array).all())
