@@ -219,13 +219,17 @@ def _metadata(kind: Format, path: Path, model_name: str, has_head: bool, source:
 
 
 def _why_not_readable(path: Path, error: OSError) -> str:
-    if path.is_dir():
-        return f"weights file {path} is a folder; give the file in it"
-    if path.exists():
-        return f"weights file {path} cannot be read: {error.strerror or error}"
-    folder = path.parent
-    if not folder.is_dir():
-        return f"weights file {path} does not exist, nor does its folder"
-    neighbours = sorted(member.name for member in folder.iterdir() if member.is_file())
-    hint = f"; {nearest(path.name, neighbours)}" if neighbours else ""
-    return f"weights file {path} does not exist in {folder.resolve()}{hint}"
+    unreadable = f"weights file {path} cannot be read: {error.strerror or error}"
+    try:
+        if path.is_dir():
+            return f"weights file {path} is a folder; give the file in it"
+        if path.exists():
+            return unreadable
+        folder = path.parent
+        if not folder.is_dir():
+            return f"weights file {path} does not exist, nor does its folder"
+        neighbours = sorted(member.name for member in folder.iterdir() if member.is_file())
+        hint = f"; {nearest(path.name, neighbours)}" if neighbours else ""
+        return f"weights file {path} does not exist in {folder.resolve()}{hint}"
+    except OSError:  # nor can its surroundings be looked at
+        return unreadable

@@ -197,7 +197,9 @@ def _check_whole_model(path: Path) -> None:
 
 def _not_loaded(path: Path, error: Exception) -> WeightsError:
     said = str(error)
-    if "safe_mode" in said or "unsafe" in said or "lambda" in said.lower():
+    if "lock file" in said:
+        advice = "Another program has it open; wait until that has closed it, or give a copy"
+    elif "safe_mode" in said or "unsafe" in said or "lambda" in said.lower():
         advice = (
             "It holds Python code, which jaxviz runs from no file; load it in a file of your own, "
             "keras.models.load_model(..., safe_mode=False), and give FILE.py:FUNCTION that returns "

@@ -77,6 +77,11 @@ class NamedGraph(Graph):
         output = self.trace.outputs.get("")
         return {self._name: output} if isinstance(output, Value) and self.depends(output) else {}
 
+    @property
+    def knows_others(self) -> bool:
+        """Whether the layers are all that there are, not the one that a function was asked for."""
+        return self._name is None
+
     @cached_property
     def kinds(self) -> Kinds:
         """What its values are."""

@@ -46,7 +46,7 @@ def describe(graph: NamedGraph, name: str, value: Value, kinds: Kinds, *, is_fir
     shape = canonical_shape(graph, value) or value.shape
     own = graph.geometry.get(value)
     field = None if own is None or own.field is None else int(max(own.field))
-    begun = kinds.kernel_below(value, set(graph.layers.values())) or value
+    begun = (kinds.kernel_below(value, set(graph.layers.values())) if graph.knows_others else None) or value
     return Layer(
         name=name,
         kind=kinds.of(begun) if is_first else "identity",

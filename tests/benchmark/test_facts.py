@@ -16,6 +16,7 @@ from helpers_facts import (  # noqa: E402
     batch_raw,
     drift_raw,
     failed_result,
+    keras_raw,
     lite0_raw,
     memory_raw,
     raw_result,
@@ -25,7 +26,7 @@ from helpers_facts import (  # noqa: E402
 from msgspec.structs import replace  # noqa: E402
 
 from benchmarks import numbers  # noqa: E402
-from benchmarks.measure import batch, drift, lite0, memory, start, summary  # noqa: E402
+from benchmarks.measure import batch, drift, keras_networks, lite0, memory, start, summary  # noqa: E402
 from benchmarks.measure.fact import Claim  # noqa: E402
 from benchmarks.records import Result, Verdict, write_new  # noqa: E402
 
@@ -90,6 +91,22 @@ def test_start_takes_medians_and_the_share_of_the_cold_time():
     figures = start.figures(start_raw())
     assert figures["empty cache"] == {"first_batch_s": 5.0, "compile_s": 2.5, "end_s": 10.0}
     assert figures["warm cache"]["of_cold"] == 0.5
+
+
+def test_keras_networks_are_compared_round_by_round():
+    figures = keras_networks.figures(keras_raw())
+    assert figures["ANet | `a_conv`"]["times_as_fast"] == 3.0
+    assert figures["ANet | `a_conv`"]["ms"] == 100.0
+    assert figures["all of these | median"] == {"median_times": 3.0}
+    assert figures["BNet | every layer"] == {"layers": 7, "convolutions": 3, "slow": 0}
+
+
+def test_keras_networks_notice_a_slow_layer_and_a_missing_rule():
+    figures = keras_networks.figures(keras_raw(slow=["a_conv: dilated"], autodiff=(0.9, 0.9, 0.9)))
+    held = {claim.figure: claim.verdict(figures).holds for claim in keras_networks.FACT.claims}
+    assert held == {
+        "activation_off": True, "gradient_off": True, "median_times": False, "times_as_fast": False, "slow": False,
+    }  # fmt: skip
 
 
 def test_lite0_is_compared_with_the_better_plain_one_and_scaled():

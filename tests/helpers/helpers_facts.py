@@ -155,6 +155,23 @@ def race_raw():
     }
 
 
+def keras_raw(*, slow=(), autodiff=(3.0, 2.0, 4.0)):
+    cell = {
+        "network": "ANet",
+        "depth": "deep",
+        "layer": "a_conv",
+        "kind": "conv",
+        "activation_off": 1e-6,
+        "gradient_off": 1e-4,
+        "activation_size": 0.7,
+        "steps": 2,
+        "batch": 5,
+        "seconds": {"rules": [1.0, 1.0, 1.0], "autodiff": list(autodiff)},
+    }
+    traced = {"network": "BNet", "layers": 7, "convolutions": 3, "slow": list(slow), "seconds": 1.0}
+    return {"cells": [cell], "traced": [traced]}
+
+
 # A whole result
 
 
@@ -165,6 +182,7 @@ RAW = {
     "start": start_raw,
     "lite0": lite0_raw,
     "batch": batch_raw,
+    "keras": keras_raw,
     "pictures": pictures_raw,
 }
 
