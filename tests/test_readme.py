@@ -264,6 +264,14 @@ def test_commands_on_an_own_network_are_accepted(tmp_path, monkeypatch, page):
         assert ran.code == 0, ran.err
 
 
+def test_command_on_a_network_of_keras_lists_its_layers(tmp_path):
+    pytest.importorskip("keras", reason="Keras is not installed: pip install -e '.[keras]'")
+    (line,) = [line for _, line in SHELL if "layers keras:" in line]
+    ran = run_process(*shlex.split(line)[1:], cwd=tmp_path)
+    assert ran.code == 0, ran.err
+    assert "block_13_expand" in ran.out
+
+
 def test_summary_shown_is_that_of_the_network(tmp_path):
     page = "docs/your-own-network.md"
     (source,) = [block for where, file, block in NETWORKS if (where, file) == (page, "my_network.py")]
