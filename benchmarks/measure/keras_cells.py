@@ -17,6 +17,7 @@ from jaxviz.ascent import climb
 from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import Pixel
 from jaxviz.bench.figures import in_turns, rounded
+from jaxviz.doors.scaled_pixels import ScaledPixels
 from jaxviz.loading import describe_model
 from jaxviz.network.model import Model
 from jaxviz.network.naming import CONVOLUTIONS
@@ -25,6 +26,7 @@ from jaxviz.network.rules import Settings
 RULES = {"rules": Settings(platform="cpu"), "autodiff": Settings(rules=False)}
 DEPTHS = {"shallow": 0.1, "middle": 0.5, "deep": 1.0}  # share of the convolutions
 LAYER_SCALE = 0.3  # in place of 1e-6, with which ConvNeXt is born nearly linear
+PATCHES = 6  # of color, along a side of an image
 SEED = 0
 
 
@@ -93,10 +95,8 @@ def _network(name: str, size: int) -> Any:
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    images = np.random.default_rng(SEED).uniform(-1, 1, (8, size, size, 3)).astype(np.float32)
-    pixels = images * 127.5 + 127.5 if _takes_pixels(network) else images
     values = [[variable.value for variable in found] for found in _variables(network)]
-    _, statistics = network.stateless_call(*values, pixels, training=True)
+    _, statistics = network.stateless_call(*values, _taken(network, _images(16, size, SEED)), training=True)
     for variable, value in zip(network.non_trainable_variables, statistics, strict=True):
         variable.assign(value)
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -108,24 +108,39 @@ def _variables(network: Any) -> tuple[Any, Any]:
     return network.trainable_variables, network.non_trainable_variables
 
 
-def _takes_pixels(network: Any) -> bool:
-    return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in network.layers[:3])
+def _images(count: int, size: int, seed: int) -> np.ndarray:
+    """Patches of color under noise, in [-1, 1], each image of another contrast.
+
+    Of noise alone all images are alike to a deep layer, and what its batch norm divides by is rounding.
+    """
+    rng = np.random.default_rng(seed)
+    side = -(-size // PATCHES)
+    patches = rng.uniform(-1, 1, (count, PATCHES, PATCHES, 3)).repeat(side, axis=1).repeat(side, axis=2)
+    contrast = rng.uniform(0.2, 1, (count, 1, 1, 1))
+    mixed = 0.7 * contrast * patches[:, :size, :size] + 0.3 * rng.uniform(-1, 1, (count, size, size, 3))
+    return mixed.astype(np.float32)
+
+
+def _taken(network: Any, images: Any) -> Any:
+    """Images as a network takes them: pixels, where it brings its own preprocessing."""
+    brings = any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in network.layers[:3])
+    return images * 127.5 + 127.5 if brings else images
 
 
 def _errors(model: Model, layer: str, part: Any, size: int) -> dict[str, Any]:
-    """Relative L2 of activation and gradient against Keras, on the same noise behind the preprocessing."""
-    scale, offset, order = _preprocess(model)
-    images = np.random.default_rng(SEED + 1).uniform(-1, 1, (2, size, size, 3)).astype(np.float32)
+    """Relative L2 of activation and gradient against Keras, from the same pixels on."""
+    images = _taken(part, _images(2, size, SEED + 1))
+    takes_pixels = isinstance(model.preprocess, ScaledPixels)
     route = model.route(layer, (size, size), RULES["rules"])
     prepared = model.prepare(route)
     variables = [[variable.value for variable in found] for found in _variables(part)]
 
     def ours(images: Any) -> Any:
-        return jax.vmap(lambda image: route.activation(prepared, image))(images)
+        behind = model.preprocess(images) if takes_pixels else images
+        return jax.vmap(lambda image: route.activation(prepared, image))(behind)
 
     def theirs(images: Any) -> Any:
-        pixels = ((images - offset) / scale)[..., order]
-        return part.stateless_call(*variables, pixels, training=False)[0]
+        return part.stateless_call(*variables, images, training=False)[0]
 
     found = [_value_and_gradient(function, images) for function in (ours, theirs)]
     (value, gradient), (their_value, their_gradient) = found
@@ -134,13 +149,6 @@ def _errors(model: Model, layer: str, part: Any, size: int) -> dict[str, Any]:
         "gradient_off": _relative(gradient, their_gradient),
         "activation_size": rounded(float(np.sqrt(np.mean(np.square(their_value))))),
     }
-
-
-def _preprocess(model: Model) -> tuple[Any, Any, Any]:
-    known = getattr(model.preprocess, "scale", None)
-    if known is None:
-        return 1.0, 0.0, np.arange(3)
-    return np.asarray(known), np.asarray(model.preprocess.offset), np.asarray(model.forward.order)
 
 
 def _value_and_gradient(function: Callable[[Any], Any], images: Any) -> tuple[Any, Any]:

@@ -52,6 +52,23 @@ def model_of(forward: Any = network, weights: Any = None, **options: Any) -> Mod
     return Model.from_callable(forward, WEIGHTS if weights is None else weights, preprocess, **options)
 
 
+class Unhashable:
+    """A callable that is equal to others, and so has no hash."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable)
+
+    def __call__(self, w: Any, images: jax.Array) -> jax.Array:
+        return network(w, images)
+
+
+def test_a_forward_without_a_hash_is_taken():
+    images = normal(5, 1, *SIZE, 3)
+    model = model_of(Unhashable())
+    assert distance(model.activation(images, "inner"), model_of().activation(images, "inner")) == 0
+    assert model.forward_sha256("inner", SIZE) == model_of().forward_sha256("inner", SIZE)
+
+
 def test_layers_of_a_function_are_found_in_it():
     model = model_of()
     assert model.layers == (

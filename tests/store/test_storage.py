@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from helpers_cli import contents
@@ -147,6 +148,25 @@ def test_layer_json_records_what_the_network_says_of_the_layer(
         {"kind": "conv", "channels": 8, "place": 1, "layers": 3, "receptive_field": 5},
         {"kind": "relu", "channels": 8, "place": 2, "layers": 3, "receptive_field": 5},
     ]
+
+
+def test_save_refuses_a_folder_of_the_same_function_over_other_arrays(small: RenderConfig, tmp_path: Path) -> None:
+    def rendered(seed: int) -> jaxviz.LayerResult:
+        kernel = jax.random.normal(jax.random.key(seed), (3, 3, 3, 4))
+        numbers = ("NHWC", "HWIO", "NHWC")
+
+        def forward(_: object, images: jax.Array) -> dict[str, jax.Array]:
+            return {"conv": jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=numbers)}
+
+        model = Model.from_callable(forward, {}, lambda rgb: rgb / 255.0, name="closed")
+        return jaxviz.render_layer(model, "conv", [0], small)
+
+    folder = rendered(1).save(tmp_path)
+    before = (folder / "0000.png").read_bytes()
+    with pytest.raises(OutputFolderError, match="forward_sha256"):
+        rendered(2).save(tmp_path)
+    assert (folder / "0000.png").read_bytes() == before
+    assert rendered(1).save(tmp_path) == folder
 
 
 def test_layer_json_is_read_as_it_was_written(tmp_path: Path) -> None:
