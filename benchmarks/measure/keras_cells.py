@@ -142,24 +142,32 @@ def _errors(model: Model, layer: str, part: Any, size: int) -> dict[str, Any]:
     def theirs(images: Any) -> Any:
         return part.stateless_call(*variables, images, training=False)[0]
 
-    found = [_value_and_gradient(function, images) for function in (ours, theirs)]
-    (value, gradient), (their_value, their_gradient) = found
+    value, gradient = _value_and_gradient(ours)(images)
+    of_keras = _value_and_gradient(theirs)
+    their_value, their_gradient = of_keras(images)
+    _, moved = of_keras(np.nextafter(images, np.float32(np.inf)))
     return {
         "activation_off": _relative(value, their_value),
         "gradient_off": _relative(gradient, their_gradient),
+        "rounding_off": _relative(moved, their_gradient),
         "activation_size": rounded(float(np.sqrt(np.mean(np.square(their_value))))),
     }
 
 
-def _value_and_gradient(function: Callable[[Any], Any], images: Any) -> tuple[Any, Any]:
-    """An activation, and the gradient of its mean over positions for the first filter."""
+def _value_and_gradient(function: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+    """A function of images that gives an activation, and the gradient of the first filter's mean over positions."""
 
     def score(images: Any) -> tuple[Any, Any]:
         activation = function(images)
         return activation[..., 0].mean(), activation
 
-    (_, activation), gradient = jax.jit(jax.value_and_grad(score, has_aux=True))(images)
-    return np.asarray(activation, np.float64), np.asarray(gradient, np.float64)
+    compiled = jax.jit(jax.value_and_grad(score, has_aux=True))
+
+    def found(images: Any) -> tuple[Any, Any]:
+        (_, activation), gradient = compiled(images)
+        return np.asarray(activation, np.float64), np.asarray(gradient, np.float64)
+
+    return found
 
 
 def _relative(found: Any, expected: Any) -> float:

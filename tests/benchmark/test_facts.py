@@ -105,7 +105,7 @@ def test_keras_networks_notice_a_slow_layer_and_a_missing_rule():
     figures = keras_networks.figures(keras_raw(slow=["a_conv: dilated"], autodiff=(0.9, 0.9, 0.9)))
     held = {claim.figure: claim.verdict(figures).holds for claim in keras_networks.FACT.claims}
     assert held == {
-        "activation_off": True, "gradient_off": True, "median_times": False, "times_as_fast": False, "slow": False,
+        "activation_off": True, "gradient_share": True, "median_times": False, "times_as_fast": False, "slow": False,
     }  # fmt: skip
 
 

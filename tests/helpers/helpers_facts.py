@@ -163,6 +163,7 @@ def keras_raw(*, slow=(), autodiff=(3.0, 2.0, 4.0)):
         "kind": "conv",
         "activation_off": 1e-6,
         "gradient_off": 1e-4,
+        "rounding_off": 2e-3,
         "activation_size": 0.7,
         "steps": 2,
         "batch": 5,
