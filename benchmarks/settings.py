@@ -107,7 +107,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pictured_size: int | None = None
     keras_networks: tuple[str, ...] = KERAS_NETWORKS
     keras_size: int = 96
-    keras_steps: int = 4
+    keras_steps: int = 8
     keras_batch: int = 4
     keras_traced: tuple[str, ...] | None = None
     weights_seed: int = 0

@@ -6,7 +6,7 @@ figures and verdicts of raw measurements. The results are in `benchmarks/facts/`
 
 from __future__ import annotations
 
-from benchmarks.measure import batch, drift, keras_networks, lite0, memory, pictures, race, start
+from benchmarks.measure import batch, drift, keras_networks, keras_parity, lite0, memory, pictures, race, start
 from benchmarks.measure.fact import Fact
 
 FACTS: dict[str, Fact] = {
@@ -17,5 +17,6 @@ FACTS: dict[str, Fact] = {
     "lite0": lite0.FACT,
     "batch": batch.FACT,
     "keras": keras_networks.FACT,
+    "keras_parity": keras_parity.FACT,
     "pictures": pictures.FACT,
 }

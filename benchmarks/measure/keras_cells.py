@@ -24,7 +24,7 @@ from jaxviz.network.naming import CONVOLUTIONS
 from jaxviz.network.rules import Settings
 
 RULES = {"rules": Settings(platform="cpu"), "autodiff": Settings(rules=False)}
-DEPTHS = {"shallow": 0.1, "middle": 0.5, "deep": 1.0}  # share of the convolutions
+DEPTHS = (0.1, 0.5, 1.0)  # shallow, middle, deep: share of the convolutions
 LAYER_SCALE = 0.3  # in place of 1e-6, with which ConvNeXt is born nearly linear
 PATCHES = 6  # of color, along a side of an image
 SEED = 0
@@ -52,31 +52,40 @@ def traced(name: str) -> dict[str, Any]:
     }
 
 
-def compared(name: str, size: int, batch: int, steps: int, rounds: int) -> list[dict[str, Any]]:
-    """A shallow, a middle and a deep convolution: errors against Keras, seconds of both ways in interleaved rounds."""
+def timed(name: str, size: int, batch: int, steps: int, rounds: int) -> list[dict[str, Any]]:
+    """A shallow, a middle and a deep convolution: seconds of both ways in interleaved rounds."""
+    network = _network(name, size)
+    model = Model.from_keras(network)
+    return [
+        {
+            "network": name,
+            "layer": layer,
+            "steps": steps,
+            "batch": batch,
+            "seconds": in_turns(
+                rounds, {way: _ascent(model, layer, size, batch, steps, how) for way, how in RULES.items()}
+            ),
+        }
+        for layer in _layers(model, size)
+    ]
+
+
+def compared(name: str, size: int) -> list[dict[str, Any]]:
+    """The same three: errors against Keras itself."""
     import keras
 
     network = _network(name, size)
-    model = Model.from_keras(network, preprocess=None)
-    convolutions = [layer.name for layer in model.table((size, size)) if layer.kind in CONVOLUTIONS]
+    model = Model.from_keras(network)
     cells = []
-    for depth, share in DEPTHS.items():
-        layer = convolutions[max(0, math.ceil(share * len(convolutions)) - 1)]
+    for layer in _layers(model, size):
         part = keras.Model(network.inputs, network.get_layer(layer).output)
-        runs = {way: _ascent(model, layer, size, batch, steps, settings) for way, settings in RULES.items()}
-        cells.append(
-            {
-                "network": name,
-                "depth": depth,
-                "layer": layer,
-                "kind": model.layer(layer, (size, size)).kind,
-                **_errors(model, layer, part, size),
-                "steps": steps,
-                "batch": batch,
-                "seconds": in_turns(rounds, runs),
-            }
-        )
+        cells.append({"network": name, "layer": layer, **_errors(model, layer, part, size)})
     return cells
+
+
+def _layers(model: Model, size: int) -> list[str]:
+    convolutions = [layer.name for layer in model.table((size, size)) if layer.kind in CONVOLUTIONS]
+    return [convolutions[max(0, math.ceil(share * len(convolutions)) - 1)] for share in DEPTHS]
 
 
 def _network(name: str, size: int) -> Any:

@@ -158,19 +158,25 @@ def race_raw():
 def keras_raw(*, slow=(), autodiff=(3.0, 2.0, 4.0)):
     cell = {
         "network": "ANet",
-        "depth": "deep",
         "layer": "a_conv",
-        "kind": "conv",
-        "activation_off": 1e-6,
-        "gradient_off": 1e-4,
-        "rounding_off": 2e-3,
-        "activation_size": 0.7,
         "steps": 2,
         "batch": 5,
         "seconds": {"rules": [1.0, 1.0, 1.0], "autodiff": list(autodiff)},
     }
     traced = {"network": "BNet", "layers": 7, "convolutions": 3, "slow": list(slow), "seconds": 1.0}
     return {"cells": [cell], "traced": [traced]}
+
+
+def keras_parity_raw(*, gradient_off=1e-4, rounding_off=2e-3):
+    cell = {
+        "network": "ANet",
+        "layer": "a_conv",
+        "activation_off": 1e-6,
+        "gradient_off": gradient_off,
+        "rounding_off": rounding_off,
+        "activation_size": 0.7,
+    }
+    return {"cells": [cell]}
 
 
 # A whole result
@@ -184,6 +190,7 @@ RAW = {
     "lite0": lite0_raw,
     "batch": batch_raw,
     "keras": keras_raw,
+    "keras_parity": keras_parity_raw,
     "pictures": pictures_raw,
 }
 
