@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 from jaxviz import models as registry
 from jaxviz.errors import ConfigError, UnknownModelError, nearest
 from jaxviz.files import current_folder, looking_at
+from jaxviz.models import KERAS_PREFIX
 
 if TYPE_CHECKING:
     from jaxviz.doors.keras_network import KerasNetwork
     from jaxviz.network.model import Model
 
-KERAS_PREFIX = "keras:"
 KERAS_ENDINGS = (".keras", ".h5", ".hdf5")
 log = logging.getLogger("jaxviz")
 

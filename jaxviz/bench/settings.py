@@ -10,6 +10,7 @@ from jaxviz.bench.records import Settings
 from jaxviz.config import DTYPES, RenderConfig
 from jaxviz.errors import ConfigError, UnknownLayerError, nearest
 from jaxviz.loading import describe_model
+from jaxviz.models import KERAS_PREFIX
 
 if TYPE_CHECKING:
     from jaxviz.network.model import Model
@@ -43,7 +44,7 @@ def checked_settings(
         ConfigError: a value outside its range, or a size that leaves nothing at a layer.
     """
     defaults = QUICK if quick else DEFAULTS
-    if model.startswith("keras:"):
+    if model.startswith(KERAS_PREFIX):
         raise ConfigError(
             "has no random weights to measure with",
             argument="model",

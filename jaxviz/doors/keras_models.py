@@ -23,7 +23,6 @@ from jaxviz.doors.keras_network import USUAL_SIDE, KerasNetwork, keras_network
 from jaxviz.errors import UnknownModelError, WeightsError, WeightsUnavailableError, nearest
 from jaxviz.files import current_folder, looking_at
 
-PREFIX = "keras:"
 BUILT_BY_SIZE = "NASNet"  # it pads and crops by the size that it is built for
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -57,7 +56,7 @@ def open_application(name: str, *, head: bool, weights: Path | None = None, abst
     keras = keras_on_jax()
     if name not in application_names():
         raise UnknownModelError(
-            f"MODEL {PREFIX + name!r} is unknown; {nearest(name, application_names())}, as in keras.applications"
+            f"MODEL {'keras:' + name!r} is unknown; {nearest(name, application_names())}, as in keras.applications"
         )
     build = getattr(keras.applications, name)
     source = None if abstract else "imagenet" if weights is None else str(weights)
@@ -75,7 +74,7 @@ def open_application(name: str, *, head: bool, weights: Path | None = None, abst
             if weights is None:
                 raise _not_downloaded(name, error) from error
             raise WeightsError(
-                f"weights file {weights} does not fit MODEL {PREFIX + name} "
+                f"weights file {weights} does not fit MODEL keras:{name} "
                 f"({'with' if head else 'without'} its classifier): {_first_line(error)}. Give a file that "
                 f"keras.applications.{name}(include_top={head}) wrote with save_weights()"
             ) from error
@@ -216,7 +215,7 @@ def _not_loaded(path: Path, error: Exception) -> WeightsError:
 
 def _not_downloaded(name: str, error: Exception) -> WeightsUnavailableError:
     return WeightsUnavailableError(
-        f"no weights for MODEL {PREFIX + name}: Keras could not download them ({_first_line(error)}). Put the file "
+        f"no weights for MODEL keras:{name}: Keras could not download them ({_first_line(error)}). Put the file "
         "that it names into ~/.keras/models (KERAS_HOME), or give your own with `weights`"
     )
 

@@ -34,6 +34,7 @@ MODELS = {
     "efficientnet_lite1": Entry("efficientnet_lite", "EfficientNetLite1", parameters=4_189_344, layers=192),
     "efficientnet_lite2": Entry("efficientnet_lite", "EfficientNetLite2", parameters=4_869_168, layers=192),
 }
+KERAS_PREFIX = "keras:"  # before the name of a network of keras.applications, where MODEL stands
 HEAD_LAYERS = ("avg_pool", "predictions")  # the classifier's, in every family
 
 

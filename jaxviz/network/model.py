@@ -30,7 +30,7 @@ from jaxviz.network.rules import Settings
 from jaxviz.network.table import Layer, describe, slow_convolutions
 from jaxviz.network.weights import checked_weights
 
-LOG = logging.getLogger("jaxviz")
+log = logging.getLogger("jaxviz")
 USUAL_SIZE = (224, 224)  # of the image at which a network is looked at where nobody says another
 ORDER = "from_callable(forward, weights, preprocess, layers=[...])"
 PLAIN = Settings(rules=False)
@@ -189,7 +189,7 @@ class Model:
 
         found = keras_network(model, preprocess=preprocess)
         for left_out in found.left_out:
-            LOG.warning("model %r: left out %s", model.name, left_out)
+            log.warning("model %r: left out %s", model.name, left_out)
         return cls.from_callable(
             found.forward,
             found.weights,

@@ -17,7 +17,7 @@ import msgspec
 from jaxviz.ascent.terms import Term
 from jaxviz.config import PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError
-from jaxviz.models import HEAD_LAYERS, MODELS
+from jaxviz.models import HEAD_LAYERS, KERAS_PREFIX, MODELS
 from jaxviz.render.options import BY_NAME
 from jaxviz.render.recipe import Recipe
 
@@ -64,7 +64,7 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
     except ConfigError:
         return _unknown
     terms = recipe.objective if all(term["name"] in CLASSES for term in recipe.objective) else None
-    known = recipe.model in MODELS or recipe.model.startswith("keras:")
+    known = recipe.model in MODELS or recipe.model.startswith(KERAS_PREFIX)
     options = _objective_options(terms, recipe.config.activation_border)
     reasons = _reasons(recipe, options, known=known)
     name = label if label is not None and LABEL.fullmatch(label) else preset
