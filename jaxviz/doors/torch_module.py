@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxviz.doors.scaled_pixels import ScaledPixels
 from jaxviz.doors.torch_graph import Graph, graph_of
-from jaxviz.errors import ConfigError
+from jaxviz.errors import ConfigError, EnvironmentFailure
 
 USUAL = 224  # px, where a module says nothing
 RECORDS = ("pretrained_cfg", "default_cfg")  # timm's, which every model of it has
@@ -53,12 +53,16 @@ def open_module(
         usual_size: (height, width) or one number; None: what the module says of itself, or else 224.
 
     Raises:
-        ConfigError: PyTorch is missing, the module is none, or nothing says how images are to be prepared.
+        EnvironmentFailure: PyTorch is not installed.
+        ConfigError: the module is none, or nothing says how images are to be prepared.
     """
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise ConfigError("Model.from_torch needs PyTorch; type: pip install 'jaxviz-atlas[torch]'") from error
+        raise EnvironmentFailure(
+            "a PyTorch module needs PyTorch, which is not installed",
+            try_next="Run: pip install 'jaxviz-atlas[torch]'",
+        ) from error
 
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if not isinstance(module, torch.nn.Module) or isinstance(module, torch.jit.ScriptModule):

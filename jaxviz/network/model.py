@@ -224,7 +224,8 @@ class Model:
 
         Raises:
             WeightsError: the weights hold a number that is not finite.
-            ConfigError: PyTorch is missing, or an argument is not what it has to be. Looking at layers raises it too:
+            EnvironmentFailure: PyTorch is not installed.
+            ConfigError: an argument is not what it has to be. Looking at layers raises it too:
                 for a module that cannot be exported, or that does what is not translated.
         """
         from jaxviz.doors.torch_module import open_module

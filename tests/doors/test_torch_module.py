@@ -13,7 +13,7 @@ import pytest
 from helpers.networks import FAST, QUICKLY, distance, normal
 
 from jaxviz import Model, RenderConfig, render_layer
-from jaxviz.errors import ConfigError, WeightsError
+from jaxviz.errors import ConfigError, EnvironmentFailure, WeightsError
 from jaxviz.render.options import for_command_line
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install -e '.[torch]'")
@@ -370,8 +370,9 @@ def test_weights_that_are_not_finite_are_refused_by_name():
 @pytest.mark.quick
 def test_without_pytorch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ConfigError, match=r"needs PyTorch; type: pip install 'jaxviz-atlas\[torch\]'"):
+    with pytest.raises(EnvironmentFailure, match=r"needs PyTorch.* Run: pip install 'jaxviz-atlas\[torch\]'") as caught:
         Model.from_torch(object())
+    assert caught.value.exit_code == 1
 
 
 def test_numbers_are_those_without_64_bits(model):
