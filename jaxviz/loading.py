@@ -206,7 +206,8 @@ def _keras_file(path: Path, custom_objects: str | None) -> Model:
     from jaxviz.doors.keras_models import open_file
     from jaxviz.network.weights import checked_weights
 
-    keras_on_jax()  # before the module of custom objects, which imports Keras as it finds it
+    if custom_objects is not None:
+        keras_on_jax()  # before their module, which imports Keras as it finds it
     found = open_file(path, {} if custom_objects is None else _classes_of(custom_objects))
     for left_out in found.left_out:
         log.warning("%s: left out %s", path, left_out)
