@@ -143,8 +143,8 @@ def _worker_threads(devices: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def compiler_options(platform: str) -> dict[str, str]:
-    """The options to compile the ascent with on a platform: those of `COMPILER_OPTIONS` that this XLA takes.
+def compiler_options(platform: str, kernels: str = "lax") -> dict[str, str]:  # noqa: ARG001
+    """The options to compile with on a platform for a set of kernels: those of `COMPILER_OPTIONS` that this XLA takes.
 
     One that it does not know is left out, and the log (logger `jaxviz`, level INFO) says so.
     """

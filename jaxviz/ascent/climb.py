@@ -31,6 +31,7 @@ from jaxviz.network.head import Route
 from jaxviz.network.model import Model
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings
+from jaxviz.network.rules.kernels import LAX
 
 # Purposes folded into a filter's key, so that adding one never changes another's numbers.
 INITIAL_IMAGE, TRANSFORMS = 0, 1
@@ -276,9 +277,9 @@ def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
 
 
 @lru_cache(maxsize=8)
-def compiled(platform: str) -> Any:
-    """`ascend` under jit with the options that XLA is given on a platform; `.lower(...)` as usual."""
-    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform))
+def compiled(platform: str, kernels: str = LAX) -> Any:
+    """`ascend` under jit with the options that XLA is given for a set of kernels; `.lower(...)` as usual."""
+    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform, kernels))
 
 
 def forget_programs() -> None:

@@ -10,6 +10,7 @@ import jax
 
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Operand
+from jaxviz.network.rules.kernels import LAX
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Settings:
         dtype: of the operands of convolutions, "float32" or "bfloat16". An accelerator keeps activations in it too.
         rules: whether there are any; without, every operation runs as it is, differentiable in everything.
         multiplies_bfloat16: whether a CPU does; else the operands are float32 numbers that bfloat16 has.
+        kernels: the set of kernels that computes products on a CPU (kernels.py).
     """
 
     platform: str = "cpu"
     dtype: str = "float32"
     multiplies_bfloat16: bool = True
     rules: bool = True
+    kernels: str = LAX
 
     @property
     def keeps_bfloat16(self) -> bool:
