@@ -33,7 +33,11 @@ COMPILER_OPTIONS = {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE",
     }
 }
-BFLOAT16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16"})  # as Linux names them
+# For programs that call oneDNN's kernels (network/rules/onednn.py).
+ONEDNN_OPTIONS = {"xla_cpu_use_onednn": True, "xla_cpu_experimental_onednn_custom_call": True}
+# Those that kernels are chosen by, as Linux names them.
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+BFLOAT16_INSTRUCTIONS = frozenset({"avx512_bf16", "amx_bf16"})
 SLOW_COMPILATION_S = 0.3  # what compiles faster is not kept
 # Read by XLA when its CPU backend starts: worker threads; the first that is set counts.
 THREAD_VARIABLES = ("PJRT_NPROC", "NPROC")
@@ -143,12 +147,14 @@ def _worker_threads(devices: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def compiler_options(platform: str, kernels: str = "lax") -> dict[str, str]:  # noqa: ARG001
-    """The options to compile with on a platform for a set of kernels: those of `COMPILER_OPTIONS` that this XLA takes.
+def compiler_options(platform: str, *, onednn: bool = False) -> dict[str, str | bool]:
+    """The options to compile with on a platform: those of `COMPILER_OPTIONS` that this XLA takes.
+
+    `onednn`: with `ONEDNN_OPTIONS`, for programs that call it.
 
     One that it does not know is left out, and the log (logger `jaxviz`, level INFO) says so.
     """
-    known = {}
+    known: dict[str, str | bool] = {}
     for name, value in COMPILER_OPTIONS.get(platform, {}).items():
         try:
             jax.jit(lambda x: x, compiler_options={name: value}).lower(0.0).compile()
@@ -156,7 +162,7 @@ def compiler_options(platform: str, kernels: str = "lax") -> dict[str, str]:  # 
             log.info("this XLA does not take the option %s=%s and goes without: %s", name, value, error)
         else:
             known[name] = value
-    return known
+    return known | (ONEDNN_OPTIONS if onednn else {})
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
@@ -190,7 +196,13 @@ def use_compilation_cache() -> None:
 
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has products of bfloat16 numbers that XLA uses: tried on x86 alone, so nowhere else."""
-    return not BFLOAT16_INSTRUCTIONS.isdisjoint(_cpu_features().split())
+    return not BFLOAT16_INSTRUCTIONS.isdisjoint(instruction_sets())
+
+
+@lru_cache(maxsize=1)
+def instruction_sets() -> frozenset[str]:
+    """Those of `INSTRUCTION_SETS` that this CPU has; none where the system does not tell."""
+    return frozenset(INSTRUCTION_SETS).intersection(_cpu_features().split())
 
 
 def _cpu_features() -> str:

@@ -279,7 +279,7 @@ def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
 @lru_cache(maxsize=8)
 def compiled(platform: str, kernels: str = LAX) -> Any:
     """`ascend` under jit with the options that XLA is given for a set of kernels; `.lower(...)` as usual."""
-    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform, kernels))
+    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform, onednn=kernels != LAX))
 
 
 def forget_programs() -> None:

@@ -10,7 +10,7 @@ import jax
 
 from jaxviz.network.graph import Graph
 from jaxviz.network.jaxprs import Equation, Operand
-from jaxviz.network.rules.kernels import LAX
+from jaxviz.network.rules.kernels import LAX, SETS
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Settings:
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
-        dtype: of the operands of convolutions, "float32" or "bfloat16". An accelerator keeps activations in it too.
+        dtype: of the operands of convolutions, "float32" or "bfloat16".
         rules: whether there are any; without, every operation runs as it is, differentiable in everything.
         multiplies_bfloat16: whether a CPU does; else the operands are float32 numbers that bfloat16 has.
         kernels: the set of kernels that computes products on a CPU (kernels.py).
@@ -33,8 +33,10 @@ class Settings:
 
     @property
     def keeps_bfloat16(self) -> bool:
-        """Whether activations are bfloat16."""
-        return self.dtype == "bfloat16" and self.platform != "cpu"
+        """Whether activations are bfloat16 between layers."""
+        if self.dtype != "bfloat16":
+            return False
+        return self.platform != "cpu" or (self.multiplies_bfloat16 and SETS[self.kernels].keeps_bfloat16)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from jaxviz.network.jaxprs import Equation, Operand
 from jaxviz.network.layout import arranged, from_arranged, whole
 from jaxviz.network.rules import cpu, plain
 from jaxviz.network.rules.base import Fixed, Replayed, Settings
+from jaxviz.network.rules.kernels import takes_bfloat16
 
 Pads = plain.Pads
 
@@ -95,7 +96,7 @@ def fast(graph: Graph, equation: Equation, settings: Settings) -> Replayed | Non
     image, found = padded_input(graph, equation, found)
     kernel = equation.inputs[1]
     shape = tuple(kernel.shape[axis] for axis in found.kernel_axes)
-    in_bfloat16 = settings.dtype == "bfloat16" and (settings.platform != "cpu" or _gains(shape, found))
+    in_bfloat16 = settings.dtype == "bfloat16" and (settings.platform != "cpu" or _gains(shape, found, settings))
     rounded = in_bfloat16 and settings.platform == "cpu" and not settings.multiplies_bfloat16
     form = f"kernel {found.kernel_axes} {'rounded' if rounded else 'bfloat16' if in_bfloat16 else 'float32'}"
     turn = partial(_kernel, axes=found.kernel_axes, in_bfloat16=in_bfloat16, rounded=rounded)
@@ -114,7 +115,7 @@ def fast(graph: Graph, equation: Equation, settings: Settings) -> Replayed | Non
         x = arranged(x, image.shape, found.image_axes)
         if settings.platform == "cpu":
             y = cpu.conv(
-                x.astype(jnp.float32), *kernels,
+                x if settings.keeps_bfloat16 else x.astype(jnp.float32), *kernels, kernels=settings.kernels,
                 stride=found.stride, pads=found.pads, rounded=rounded, groups=found.groups, dilation=found.dilation,
             )  # fmt: skip
         else:
@@ -125,7 +126,8 @@ def fast(graph: Graph, equation: Equation, settings: Settings) -> Replayed | Non
             )  # fmt: skip
         return [from_arranged(_typed(y, equation, settings), equation.outputs[0].shape, found.out_axes)]
 
-    return Replayed(inputs, run, f"conv {found} {image.shape} {form} {settings.platform} {precision}")
+    where = settings.kernels if settings.platform == "cpu" else settings.platform
+    return Replayed(inputs, run, f"conv {found} {image.shape} {form} {where} {precision}")
 
 
 def depthwise(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
@@ -139,7 +141,7 @@ def depthwise(graph: Graph, equation: Equation, settings: Settings) -> Replayed 
         return None
     image, found = padded_input(graph, equation, found)
     times = shape[3] // found.groups
-    dtype = "bfloat16" if settings.keeps_bfloat16 else "float32"
+    dtype = "bfloat16" if settings.keeps_bfloat16 and settings.platform != "cpu" else "float32"
 
     def taps(array: Any) -> jax.Array:
         return jnp.transpose(array, found.kernel_axes)[:, :, 0].astype(dtype)
@@ -150,6 +152,7 @@ def depthwise(graph: Graph, equation: Equation, settings: Settings) -> Replayed 
             x = jnp.repeat(x, times, axis=-1)
         convolve = cpu.depthwise_conv if settings.platform == "cpu" else plain.depthwise_conv
         y = convolve(x, arguments[1], stride=found.stride, pads=found.pads)
+        y = y.astype(jnp.bfloat16) if settings.keeps_bfloat16 else y
         return [from_arranged(_typed(y, equation, settings), equation.outputs[0].shape, found.out_axes)]
 
     inputs = (image, Fixed(kernel, f"taps {found.kernel_axes} {dtype}", taps))
@@ -185,8 +188,12 @@ def slow_reason(graph: Graph, equation: Equation) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _gains(shape: tuple[int, ...], found: Convolution) -> bool:
-    return found.groups == 1 and max(found.dilation) == 1 and cpu.takes_bfloat16(shape)
+def _gains(shape: tuple[int, ...], found: Convolution, settings: Settings) -> bool:
+    rows, columns, channels_in, channels_out = shape
+    channels = (channels_in, channels_out)
+    return (
+        found.groups == 1 and max(found.dilation) == 1 and takes_bfloat16(settings.kernels, (rows, columns), channels)
+    )
 
 
 def _kernel(array: Any, *, axes: tuple[int, ...], in_bfloat16: bool, rounded: bool) -> jax.Array:

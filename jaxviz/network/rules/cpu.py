@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxviz.network.rules import plain
+from jaxviz.network.rules import onednn, plain
+from jaxviz.network.rules.kernels import LAX, Product, kernel_of
 from jaxviz.network.rules.plain import Pads, zero_pad
 
 __all__ = ["conv", "depthwise_conv", "gradient_kernel", "max_pool", "zero_pad"]
@@ -30,7 +31,6 @@ __all__ = ["conv", "depthwise_conv", "gradient_kernel", "max_pool", "zero_pad"]
 Stride = int | tuple[int, int]
 
 NARROW = 16  # channels of a gradient's phases up to which a convolution fills the vectors of the CPU badly
-WIDE = 256  # channels from which building the rows of a matrix costs less than bfloat16 gains
 LARGEST_POOL = 254  # cells of a window, so that a cell's place and "none" are a byte
 NO_PADS: Pads = ((0, 0), (0, 0))
 
@@ -60,12 +60,6 @@ def to_bfloat16_numbers(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
 
 
-def takes_bfloat16(kernel: tuple[int, ...]) -> bool:
-    """Whether a convolution gains from bfloat16 operands; `kernel` is its kernel's shape."""
-    rows, columns, channels_in, channels_out = kernel
-    return rows == columns == 1 or min(channels_in, channels_out) >= WIDE
-
-
 def conv(
     x: Float[Array, "batch height width in"],
     kernel: Float[Array, "kernel_h kernel_w in_of_group out"],
@@ -76,13 +70,14 @@ def conv(
     rounded: bool = False,
     groups: int = 1,
     dilation: tuple[int, int] = (1, 1),
+    kernels: str = LAX,
 ) -> Float[Array, "batch height_out width_out out"]:
-    """Convolution, no bias. bfloat16 kernels take bfloat16 operands and accumulate and give float32.
+    """Convolution, no bias, with a result of the type of x. Sums are float32; bfloat16 kernels take bfloat16 operands.
 
     With `rounded` the kernels are float32 numbers that bfloat16 has, and what they are multiplied with becomes such.
-    bfloat16 kernels have neither groups nor a dilation; dilated ones have stride 1.
+    bfloat16 kernels have neither groups nor a dilation; dilated ones have stride 1. `kernels` is a set of kernels.py.
     """
-    return _conv(_Shape(_pair(stride), pads, rounded, groups, dilation), x, kernel, gradient_kernel)
+    return _conv(_Shape(_pair(stride), pads, rounded, groups, dilation, kernels), x, kernel, gradient_kernel)
 
 
 def depthwise_conv(
@@ -115,17 +110,18 @@ class _Shape(NamedTuple):
     rounded: bool = False
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
+    kernels: str = LAX
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _conv(shape: _Shape, x: Array, kernel: Array, for_gradient: Array) -> Array:
-    return _product(x, kernel, shape)
+    return _product(x, kernel, shape, x.dtype)
 
 
 def _conv_forward(shape: _Shape, x: Any, kernel: Any, for_gradient: Any) -> tuple[Array, Any]:
     _refuse_weight_gradient(kernel, for_gradient)
     # x and the kernel for their shapes only: XLA does not keep them
-    return _product(x.value, kernel.value, shape), (x.value, kernel.value, for_gradient.value)
+    return _product(x.value, kernel.value, shape, x.value.dtype), (x.value, kernel.value, for_gradient.value)
 
 
 def _conv_backward(shape: _Shape, residuals: Any, gradient: Array) -> tuple[Array, None, None]:
@@ -136,35 +132,51 @@ def _conv_backward(shape: _Shape, residuals: Any, gradient: Array) -> tuple[Arra
     taps_w = for_gradient.shape[1]
     taps = tuple((tap - 1) * apart + 1 for tap, apart in zip((taps_h, taps_w), shape.dilation, strict=True))
     around, skipped = _around(gradient, x, shape.stride, shape.pads, (taps[0], taps[1]))
-    phases = _product(gradient, for_gradient, shape._replace(stride=(1, 1), pads=around))
+    same = shape._replace(stride=(1, 1), pads=around)
+    phases = _product(gradient, for_gradient, same, jnp.float32 if narrow else x.dtype)
     if narrow:
         height = phases.shape[1] - taps[0] + 1
         starts = range(0, taps[0], shape.dilation[0])
         phases = reduce(
             jnp.add, [phases[:, i : i + height, :, n * depth : (n + 1) * depth] for n, i in enumerate(starts)]
         )
-    return _unpad(_interleave(phases, shape.stride, shape.groups), x, shape.stride, shape.pads, skipped), None, None
+    interleaved = _interleave(phases.astype(x.dtype), shape.stride, shape.groups)
+    return _unpad(interleaved, x, shape.stride, shape.pads, skipped), None, None
 
 
 _conv.defvjp(_conv_forward, _conv_backward, symbolic_zeros=True)
 
 
-def _product(x: Array, kernel: Array, shape: _Shape) -> Array:
+def _product(x: Array, kernel: Array, shape: _Shape, dtype: Any) -> Array:
     rows, columns, channels_in, channels_out = kernel.shape
     stride, pads = shape.stride, shape.pads
+    product = Product(
+        window=(rows, columns),
+        channels_in=channels_in,
+        channels_out=channels_out,
+        cells=x.shape[1] * x.shape[2] // (stride[0] * stride[1]),
+        overhangs=x.shape[1] < rows or x.shape[2] < columns,
+        bfloat16=kernel.dtype == jnp.bfloat16,
+        is_plain=shape.groups == 1 and shape.dilation == (1, 1),
+    )
+    chosen = kernel_of(shape.kernels, product)
     if shape.rounded:
         x = to_bfloat16_numbers(x)
-    one_by_one = (rows, columns) == (1, 1) and shape.groups == 1
-    if not one_by_one and kernel.dtype == jnp.float32:
-        return plain.conv(x, kernel, stride=stride, pads=pads, groups=shape.groups, dilation=shape.dilation)
-    padded = zero_pad(x.astype(kernel.dtype), pads)
-    if one_by_one:
+    x = x.astype(kernel.dtype)
+    if chosen == "onednn":
+        return onednn.conv(x, kernel, stride=stride, pads=pads, dtype=dtype)
+    if chosen == "lax":
+        y = plain.conv(x, kernel, stride=stride, pads=pads, groups=shape.groups, dilation=shape.dilation)
+        return y.astype(dtype)
+    padded = zero_pad(x, pads)
+    if (rows, columns) == (1, 1):
         inner = padded[:, :: stride[0], :: stride[1]]
-    else:  # XLA:CPU has no convolution of bfloat16, so the windows become rows of a matrix
+    else:
         windows = _windows(lax.optimization_barrier(padded), (rows, columns), stride)
         inner = jnp.concatenate(windows, axis=-1)
     matrix = kernel.reshape(rows * columns * channels_in, channels_out)
-    return lax.dot_general(inner, matrix, (((3,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    y = lax.dot_general(inner, matrix, (((3,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    return y.astype(dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -42,7 +42,8 @@ def maximum(graph: Graph, equation: Equation, settings: Settings) -> Replayed | 
         y = y.reshape(*shape[:-3], *y.shape[1:])
         return [from_arranged(y, equation.outputs[0].shape, axes)]
 
-    return Replayed(equation.inputs, run, f"max_pool {found} {operand.shape}")
+    # Of bfloat16 numbers a CPU takes the maximum in float32, one by one: slower than to widen all of them once.
+    return Replayed(equation.inputs, run, f"max_pool {found} {operand.shape}", keeps_bfloat16=False)
 
 
 def total(graph: Graph, equation: Equation, settings: Settings) -> Replayed | None:
