@@ -1,7 +1,8 @@
 """How to type it again: a picture's recipe as a command line, or as Python where the command line has no option for it.
 
 Text in, text out. The preset is the one that leaves the fewest options to give, and the batch size is always given,
-because it is part of the recipe; of the sets of kernels only the portable one can be. Nothing is guessed: what the recipe knows by its hash only is said in the notes.
+because it is part of the recipe; so is the set of kernels where an option names it. Nothing is guessed: what the recipe
+knows by its hash only is said in the notes.
 """
 
 from __future__ import annotations
