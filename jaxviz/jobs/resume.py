@@ -99,5 +99,5 @@ def check_kernels(task: LayerTask, recipe: Recipe) -> None:
         f"on this machine, {device_name()}: {reason}",
         argument="kernels",
         try_next="Go on on a machine like that one, choose another label, `label` LABEL, or replace the pictures with "
-        "`overwrite`; with `kernels` lax every machine can go on with them",
+        "`overwrite`. What is rendered with `kernels` lax, every machine can go on with",
     )

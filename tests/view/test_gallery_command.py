@@ -128,7 +128,8 @@ def test_command_names_the_preset_and_nothing_that_it_says(preset):
     again = render_again(recipe_of(RenderConfig.from_preset(preset, seed=5), batch_size=4), 3, label=preset)
     assert again is not None
     assert again.text == (
-        f"jaxviz render {MODEL} stem_conv --filters 3 --preset {preset} --seed 5 --batch-size 4 --kernels lax --out again"
+        f"jaxviz render {MODEL} stem_conv --filters 3 --preset {preset} --seed 5 --batch-size 4 --kernels lax "
+        "--out again"
     )
 
 
