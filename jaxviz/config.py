@@ -48,10 +48,11 @@ PRESETS: dict[str, dict[str, Any]] = {  # what differs from the defaults of Rend
         "attempts": 3,
     },
 }
+KERNELS = ("auto", "lax")
 DTYPES = ("float32", "bfloat16")
 PARAMETERIZATIONS = ("pixel", "fourier", "maco")
 OPTIMIZERS = ("normalized", "adam", "nadam")
-NOT_RECORDED = ("preset", "batch_size")
+NOT_RECORDED = ("preset", "batch_size", "kernels")  # `auto` is resolved: what it means is in the recipe itself
 NORMALIZED = {"image_size": tuple[int, int], "transforms": tuple[tuple[str | int | float, ...], ...]}
 LARGEST_IMAGE_PX = 8192
 LARGEST_BATCH = 65536
@@ -221,6 +222,10 @@ class RenderConfig:
         "auto", whole(1, LARGEST_BATCH, also="auto"), "Images per device and call; part of the recipe",
         metavar="auto|N", parse=parse_batch_size, toml=int | str,
     )  # fmt: skip
+    kernels: str = setting(
+        "auto", one_of(KERNELS),
+        "Libraries that multiply on a CPU; part of the recipe; lax is the portable choice", choices=KERNELS,
+    )  # fmt: skip
     # Image, norm, update and scores are float32 too.
     dtype: str = setting(
         "float32", one_of(DTYPES), "Operands of the network's products; sums stay float32", choices=DTYPES
@@ -276,7 +281,7 @@ class RenderConfig:
         return self.size[0] - 2 * self.crop, self.size[1] - 2 * self.crop
 
     def numbers(self) -> RecordedConfig:
-        """The fields that decide a picture: all but the preset's name and the batch size."""
+        """The fields that decide a picture by themselves: all but NOT_RECORDED."""
         values = {name: value for name, value in asdict(self).items() if name not in NOT_RECORDED}
         return from_json(json.dumps(values), RecordedConfig)  # as JSON, NumPy's floats are floats
 

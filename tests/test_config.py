@@ -57,6 +57,8 @@ WRONG = [
     ("batch_size", "x"),
     ("batch_size", 1.0),
     ("batch_size", None),
+    ("kernels", "avx512_bf16"),
+    ("kernels", None),
     ("preset", "nope"),
 ]
 
@@ -78,6 +80,7 @@ def test_config_defaults_are_the_preset_keras() -> None:
         ("contrast", 0.15),
         ("dtype", "float32"),
         ("batch_size", "auto"),
+        ("kernels", "auto"),
         ("preset", "keras"),
     ],
 )
@@ -182,7 +185,7 @@ def test_bytes_are_no_size() -> None:
 
 def test_numbers_are_json_and_leave_out_what_decides_no_picture() -> None:
     numbers = json.loads(to_json(RenderConfig.keras(batch_size=8).numbers()))
-    assert set(numbers) == set(FIELDS) - {"preset", "batch_size"}
+    assert set(numbers) == set(FIELDS) - {"preset", "batch_size", "kernels"}
 
 
 @pytest.mark.parametrize("preset", ["keras", "distill", "maco"])
@@ -208,6 +211,8 @@ def test_names_are_those_that_there_are():
     """config.py may not import jax, so it holds the names a second time."""
     from jaxviz import config
     from jaxviz.ascent import optimizers, parameterizations
+    from jaxviz.network.rules import kernels
 
+    assert kernels.LAX in config.KERNELS
     assert set(config.OPTIMIZERS) == set(optimizers.OPTIMIZERS)
     assert set(config.PARAMETERIZATIONS) == set(parameterizations.PARAMETERIZATIONS)

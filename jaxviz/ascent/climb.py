@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +36,7 @@ from jaxviz.network.rules.kernels import LAX
 # Purposes folded into a filter's key, so that adding one never changes another's numbers.
 INITIAL_IMAGE, TRANSFORMS = 0, 1
 BATCH_AXIS = "batch"  # the mesh's only axis
+_PROGRAMS: dict[tuple[str, str], Any] = {}  # (platform, set of kernels) -> `ascend` under jit
 
 Scalar = np.float32 | jax.Array
 
@@ -276,15 +277,17 @@ def _snapshot(loop: Loop, snapshots: Array, images: Any, number: Any) -> Array:
     return kept
 
 
-@lru_cache(maxsize=8)
 def compiled(platform: str, kernels: str = LAX) -> Any:
     """`ascend` under jit with the options that XLA is given for a set of kernels; `.lower(...)` as usual."""
-    return jax.jit(ascend, static_argnames="loop", compiler_options=compiler_options(platform, onednn=kernels != LAX))
+    if (platform, kernels) not in _PROGRAMS:
+        options = compiler_options(platform, onednn=kernels != LAX)
+        _PROGRAMS[platform, kernels] = jax.jit(ascend, static_argnames="loop", compiler_options=options)
+    return _PROGRAMS[platform, kernels]
 
 
 def forget_programs() -> None:
     """Free the compiled programs of this process; what is needed again is compiled again, or read from the disk."""
-    programs: tuple[Any, ...] = (compiled(jax.default_backend()), _prepare)
+    programs: tuple[Any, ...] = (*_PROGRAMS.values(), _prepare)
     for program in programs:
         program.clear_cache()
 

@@ -116,12 +116,14 @@ def compare_reports(a: Report, b: Report) -> Comparison:
 
 
 def differences(a: Report, b: Report) -> Iterator[Difference]:
-    """Settings, versions, hardware and tuning variables that differ, and runs that were cut short."""
+    """Settings, versions, hardware, tuning variables and kernels that differ, and runs that were cut short."""
     for section in ("settings", "hardware", "versions", "environment"):
         ours, theirs = (_strings(getattr(report, section)) for report in (a, b))
         for name in ours | theirs:
             if ours.get(name) != theirs.get(name):
                 yield Difference(f"{section} {name}", ours.get(name), theirs.get(name))
+    if a.kernels != b.kernels:
+        yield Difference("kernels", a.kernels, b.kernels)
     if a.weights_sha256 != b.weights_sha256:
         yield Difference("weights sha256", a.weights_sha256[:12], b.weights_sha256[:12])
     if not (a.complete and b.complete):

@@ -29,6 +29,7 @@ from jaxviz.network.head import Route
 from jaxviz.network.model import Model
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings as RuleSettings
+from jaxviz.network.rules import kernels as kernel_sets
 
 SCORED_FILTERS = 8  # the first ones, whatever the batch size, so that mean scores compare
 
@@ -49,11 +50,21 @@ class Bench:
         if (layer, dtype) not in self._bound:
             for key in [key for key in self._bound if key[0] != layer]:
                 del self._bound[key]
-            platform = self.mesh.devices.flat[0].platform
-            settings = RuleSettings(platform, dtype, multiplies_bfloat16())
+            settings = RuleSettings(self.platform, dtype, multiplies_bfloat16(), kernels=self.kernels)
             (route,), prepared = ascent.bind(self.model, layer, [self.settings.size], settings, weights=self.weights)
             self._bound[layer, dtype] = route, prepared
         return self._bound[layer, dtype]
+
+    @property
+    def platform(self) -> str:
+        """Jax's name of what computes: cpu, gpu or tpu."""
+        found: str = self.mesh.devices.flat[0].platform
+        return found
+
+    @property
+    def kernels(self) -> str:
+        """The name of the set of kernels that computes."""
+        return kernel_sets.automatic(self.platform) if self.settings.kernels == "auto" else kernel_sets.LAX
 
     @property
     def images(self) -> NamedSharding:
@@ -99,7 +110,7 @@ def compile_program(bench: Bench, row: Row) -> Program:
     arguments = arguments_of(bench, row, filters_of(row, channels))
     loop = ascent.Loop(seen=route, final=route, steps=settings.steps, mesh=bench.mesh)
     started = time.perf_counter()
-    compiled = ascent.compiled(bench.mesh.devices.flat[0].platform).lower(*arguments, loop=loop).compile()
+    compiled = ascent.compiled(bench.platform, bench.kernels).lower(*arguments, loop=loop).compile()
     compile_s = time.perf_counter() - started
     scored = min(SCORED_FILTERS, channels)
     scores: list[float] = []

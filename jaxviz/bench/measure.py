@@ -73,6 +73,7 @@ def measure(settings: Settings, *, say: Say) -> Iterator[Report]:
                 environment=machine.tuning(os.environ),
                 load_average_at_start=load,
                 weights_sha256=bench.model.weights_sha256,
+                kernels=bench.kernels,
                 dot_rates={dtype: _dot_rate(bench, dtype, sides[dtype], rates[dtype]) for dtype in sides},
                 rows=tuple(rows),
                 sweeps=tuple(sweeps),

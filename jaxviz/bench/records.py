@@ -36,6 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     repeats: Count
     seed: Annotated[int, Meta(ge=0, le=2**53)]
     quick: bool
+    kernels: str = "lax"  # or "auto"; files without it were measured before there was another set
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -147,6 +148,7 @@ class Report(Struct, frozen=True, kw_only=True):
     environment: dict[str, str]
     load_average_at_start: float | None
     weights_sha256: str
+    kernels: str = "lax"  # the set that multiplied, by name
     dot_rates: dict[str, DotRate]
     rows: tuple[Row, ...]
     sweeps: tuple[Sweep, ...]

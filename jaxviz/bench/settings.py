@@ -35,6 +35,7 @@ def checked_settings(
     repeats: int | None = None,
     seed: int = 0,
     quick: bool = False,
+    kernels: str = "auto",
 ) -> Settings:
     """Settings with defaults where nothing is given, or where `quick` smaller ones; `layers` may be globs.
 
@@ -58,7 +59,7 @@ def checked_settings(
     batch_sizes = defaults["batch_sizes"] if batch_sizes is None else batch_sizes
     dtypes = DTYPES if dtypes is None else tuple(dict.fromkeys(dtypes))
     for dtype in dtypes:
-        RenderConfig.keras(image_size=size, crop=0, steps=steps, seed=seed, dtype=dtype)
+        RenderConfig.keras(image_size=size, crop=0, steps=steps, seed=seed, dtype=dtype, kernels=kernels)
     if not 1 <= repeats <= MOST_REPEATS:
         raise ConfigError(argument="repeats", value=repeats, allowed=f"a whole number from 1 to {MOST_REPEATS}")
     chosen = default_layers(network, quick=quick) if layers is None else matching_layers(model, network, layers)
@@ -73,6 +74,7 @@ def checked_settings(
         repeats=repeats,
         seed=seed,
         quick=quick,
+        kernels=kernels,
     )
 
 
@@ -109,7 +111,8 @@ def command_of(settings: Settings) -> str:
         f"jaxviz bench --model {settings.model} --layers {','.join(settings.layers)}",
         f"--batch-size {sizes if isinstance(sizes, str) else ','.join(map(str, sizes))}",
         f"--dtype {','.join(settings.dtypes)} --size {'x'.join(map(str, settings.size))} --steps {settings.steps}",
-        f"--repeats {settings.repeats} --seed {settings.seed}" + (" --quick" if settings.quick else ""),
+        f"--repeats {settings.repeats} --seed {settings.seed} --kernels {settings.kernels}"
+        + (" --quick" if settings.quick else ""),
     ]
     return " ".join(words)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jaxviz.cli.options import Json
+from jaxviz.cli.options import Json, Kernels
 from jaxviz.cli.progress import say, show, spoken_progress
 from jaxviz.cli.start import start_jax
 from jaxviz.cli.terminal import fail, reported_errors, show_log
@@ -49,6 +49,7 @@ def bench(
     steps: Annotated[int | None, typer.Option(metavar="N", help="Updates of the image. Default: 30.")] = None,
     repeats: Annotated[int | None, typer.Option(metavar="N", help="Timed calls of each row. Default: 5.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the starting noise.")] = 0,
+    kernels: Kernels = "auto",
     quick: Annotated[
         bool, typer.Option("--quick", help="A look within a minute: smaller defaults, no match for a full run.")
     ] = False,
@@ -78,6 +79,7 @@ def bench(
             repeats=repeats,
             seed=seed,
             quick=quick,
+            kernels=kernels,
         )
         if out is not None:
             check_out(out, overwrite=overwrite)

@@ -143,14 +143,18 @@ def _peak_line(report: Report) -> list[str]:
 
 
 def _dot_lines(report: Report) -> list[str]:
-    return [
-        f"dot rate of one device, {dtype}: {_significant(rate.gflops)} GFLOP/s ({rate.side} x {rate.side}, "
-        f"{rate.precision}; {_significant(min(rate.gflops_each))} to {_significant(max(rate.gflops_each))})"
-        for dtype, rate in report.dot_rates.items()
-    ] + [
-        f"precision of {dtype} rows: {words}"
-        for dtype, words in {row.dtype: row.precision for row in report.rows}.items()
-    ]
+    return (
+        [
+            f"dot rate of one device, {dtype}: {_significant(rate.gflops)} GFLOP/s ({rate.side} x {rate.side}, "
+            f"{rate.precision}; {_significant(min(rate.gflops_each))} to {_significant(max(rate.gflops_each))})"
+            for dtype, rate in report.dot_rates.items()
+        ]
+        + [
+            f"precision of {dtype} rows: {words}"
+            for dtype, words in {row.dtype: row.precision for row in report.rows}.items()
+        ]
+        + [f"kernels: {report.kernels}"]
+    )
 
 
 def _notes(report: Report) -> list[str]:

@@ -30,6 +30,7 @@ def typer_option(option: Option) -> OptionInfo:
 
 
 CustomObjects = Annotated[str | None, typer_option(options.BY_NAME["custom_objects"])]
+Kernels = Annotated[str, typer_option(options.BY_NAME["kernels"])]
 Size = Annotated[str | None, typer_option(options.BY_NAME["image_size"])]
 
 

@@ -11,7 +11,6 @@ What has been done is told to a `Report` (events.py) as it happens; nothing is p
 from __future__ import annotations
 
 import dataclasses
-import logging
 import operator
 import time
 from collections.abc import Sequence
@@ -22,23 +21,21 @@ from pathlib import Path
 
 from jaxviz import loading
 from jaxviz.ascent import climb as ascent
-from jaxviz.errors import ConfigError, DeviceMemoryError, OutputFolderError
+from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.jobs.checks import check_tasks
 from jaxviz.jobs.events import Compiled, LayerDone, LayerStarted, Note, Rendered, Report, SmallerBatch, Started, Written
-from jaxviz.jobs.task import LayerTask, RenderRequest, check_task, flop_per_picture, needs_head
+from jaxviz.jobs.resume import check_folder, check_kernels, recipe_there, settled
+from jaxviz.jobs.task import LayerTask, RenderRequest, flop_per_picture, needs_head
 from jaxviz.judge.plan_judge import PlanJudge
 from jaxviz.network.model import Model
 from jaxviz.render.batches import iter_pictures
 from jaxviz.render.options import for_command_line
-from jaxviz.render.plan import Plan, device_name, plan_render, recipe_of, smaller_batch
+from jaxviz.render.plan import Plan, device_name, plan_render, smaller_batch
 from jaxviz.render.recipe import status_counts
 from jaxviz.render.shard import Shard
-from jaxviz.store.contents import first_saved, inspect, other_jaxlib
 from jaxviz.store.folder import Judge, LayerFolder, foreign_error
 from jaxviz.store.locks import FolderLock, locked
 from jaxviz.store.writer import Writer
-
-log = logging.getLogger("jaxviz")
 
 
 class RunInterruptedError(KeyboardInterrupt):
@@ -80,7 +77,7 @@ def run_tasks(
     models = load_models(tasks, download_bar=download_bar)
     with locked([task.folder for task in tasks], shard) as locks:
         for task in tasks:
-            _check_folder(task, models[weights_key(task.request)], one_jaxlib=one_jaxlib)
+            check_folder(task, models[weights_key(task.request)], one_jaxlib=one_jaxlib)
         run = _Run(report, shard, locks, Writer())
         work = [flop_per_picture(task) for task in tasks]
         shares = [count // (1 if shard is None else shard.count) for count in counts]
@@ -178,41 +175,6 @@ def load_models(tasks: Sequence[LayerTask], *, download_bar: bool) -> dict[Weigh
     return {key: load(key, request) for key, request in requests.items()}
 
 
-def _check_folder(task: LayerTask, model: Model, *, one_jaxlib: bool) -> None:
-    """Raise OutputFolderError if a picture that is there already is of another recipe or format.
-
-    Where pictures are to be added to those of another jaxlib, say so, or with `one_jaxlib` raise.
-    """
-    request = task.request
-    saved = None if request.overwrite else first_saved(task.folder)
-    if saved is None:
-        return
-    size = request.config.batch_size
-    recipe = recipe_of(
-        model,
-        task.layer,
-        request.config,
-        request.objective_value,
-        batch_size=saved.recipe.batch_size if isinstance(size, str) else size,
-        replicas=request.replicas,
-    )
-    contents = inspect(task.folder, recipe, request.file_format)
-    for file, reason in contents.foreign.items():
-        raise foreign_error(task.folder, file.name, reason)
-    found = other_jaxlib(task.folder, contents.done.values())
-    done = contents.with_snapshots(request.snapshots)
-    if found is None or all((index, i) in done for index in check_task(task) for i in range(request.replicas)):
-        return
-    if one_jaxlib:
-        raise OutputFolderError(
-            f"{found}, and `strict` was given",
-            argument="strict",
-            try_next="Go on with that jaxlib, choose another label, `label` LABEL, or replace the pictures with "
-            "`overwrite`",
-        )
-    log.warning("%s. To refuse this, give --strict; to render all anew, --overwrite", found)
-
-
 def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, expected: int) -> None:
     """One layer; where memory runs out it starts again with a smaller batch."""
     plan = plan_task(task, model)
@@ -241,12 +203,9 @@ def _run_layer(run: _Run, task: LayerTask, model: Model, place: int, expected: i
 
 
 def plan_task(task: LayerTask, model: Model) -> Plan:
-    """What to render; an automatic batch size is the one of the pictures that are there."""
-    request, config = task.request, task.request.config
-    automatic = config.batch_size == "auto"
-    if automatic and not request.overwrite:
-        saved = first_saved(task.folder)
-        config = config if saved is None else dataclasses.replace(config, batch_size=saved.recipe.batch_size)
+    """What to render; what is `auto` is as in the pictures that are there."""
+    request = task.request
+    config, kernels = settled(request.config, recipe_there(task))
     plan = plan_render(
         model,
         task.layer,
@@ -255,8 +214,9 @@ def plan_task(task: LayerTask, model: Model) -> Plan:
         objective=request.objective_value,
         replicas=request.replicas,
         snapshots=request.snapshots,
+        kernels=kernels,
     )
-    return dataclasses.replace(plan, automatic_batch=automatic)
+    return dataclasses.replace(plan, automatic_batch=request.config.batch_size == "auto")
 
 
 def _open(task: LayerTask, plan: Plan, *, overwrite: bool, alone: bool) -> LayerFolder:
@@ -278,6 +238,8 @@ def _render_layer(run: _Run, layer: _Layer, place: int, expected: int) -> None:
     plan, folder, request = layer.plan, layer.folder, layer.task.request
     mine = plan if run.shard is None else plan.shard(run.shard, place)
     missing = mine.without(folder.done)
+    if missing.units:  # of a set that another shard has settled meanwhile
+        check_kernels(layer.task, plan.recipe)
     run.report(
         LayerStarted(
             *layer.name,

@@ -20,14 +20,13 @@ from msgspec.structs import replace
 from jaxviz.ascent import climb as ascent
 from jaxviz.errors import DeviceMemoryError
 from jaxviz.jobs import atlas, short_run
+from jaxviz.jobs.resume import check_kernels, finished
 from jaxviz.jobs.short_run import enough_steps, images_per_call
 from jaxviz.jobs.task import LayerTask, check_task, flop_per_picture
 from jaxviz.network.model import Model
 from jaxviz.pictures import images
-from jaxviz.render.plan import Plan, device_name, smaller_batch
-from jaxviz.store.contents import inspect
-from jaxviz.store.folder import foreign_error
-from jaxviz.store.provenance import Key, Saved, picture_name
+from jaxviz.render.plan import device_name, smaller_batch
+from jaxviz.store.provenance import picture_name
 
 USUAL_FLOP_PER_S = {"cpu": 5e9}  # for the first layer's number of steps; the next ones go by what was measured
 ACCELERATOR_FLOP_PER_S = 1e12
@@ -138,13 +137,14 @@ def _measured(
     """The layer, measured, and FLOP/s of its steps."""
     started = time.perf_counter()
     plan = atlas.plan_task(task, model)
-    left = plan.without(_done(task, plan))
+    left = plan.without(finished(task, plan.recipe))
     there = len(plan.wanted) - len(left.wanted)
     flop = len(left.wanted) * flop_per_picture(task)
     plan_s = time.perf_counter() - started
     known = replace(known, already_there=there, flop=flop, batch_size=plan.recipe.batch_size)
     if not left.units:
         return replace(known, batches=0, disk_bytes=0, compile_s=0.0, time_s=plan_s), rate
+    check_kernels(task, plan.recipe)
     rate = rate or USUAL_FLOP_PER_S.get(jax.default_backend(), ACCELERATOR_FLOP_PER_S)
     while True:
         steps = enough_steps(left, flop_per_picture=flop // len(left.wanted), flop_per_s=rate)
@@ -196,16 +196,6 @@ def _grid_pixels(pictures: int, size: tuple[int, int]) -> int:
     columns = images.grid_columns(pictures)
     rows = -(-pictures // columns)
     return rows * (size[0] + images.GRID_MARGIN_PX) * columns * (size[1] + images.GRID_MARGIN_PX)
-
-
-def _done(task: LayerTask, plan: Plan) -> dict[Key, Saved]:
-    """The pictures that a run would keep. Raises OutputFolderError where it would be refused."""
-    if task.request.overwrite:
-        return {}
-    contents = inspect(task.folder, plan.recipe, task.request.file_format)
-    for file, reason in contents.foreign.items():
-        raise foreign_error(task.folder, file.name, reason)
-    return contents.with_snapshots(plan.snapshots)
 
 
 def _count_files(task: LayerTask, filters: tuple[int, ...]) -> int:

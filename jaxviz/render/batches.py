@@ -49,7 +49,7 @@ def iter_pictures(plan: Plan, *, on_compiled: Callable[[float], None] | None = N
             plan.model,
             plan.layer,
             [plan.seen_size, plan.config.size],
-            Settings(_platform(mesh), plan.config.dtype, multiplies_bfloat16()),
+            Settings(_platform(mesh), plan.config.dtype, multiplies_bfloat16(), kernels=plan.recipe.kernels),
             before_softmax=plan.objective.before_softmax,
         )
         prepared = jax.block_until_ready(jax.device_put(prepared, NamedSharding(mesh, PartitionSpec())))
@@ -133,7 +133,7 @@ def _prepared_call(run: _Run, units: list[Unit]) -> partial[ascent.Ascent]:
         snapshots=run.plan.snapshots,
     )
     return partial(
-        ascent.compiled(_platform(run.mesh)),
+        ascent.compiled(_platform(run.mesh), run.plan.recipe.kernels),
         run.prepared,
         jax.device_put(filter_indices, split),
         keys,
@@ -149,7 +149,8 @@ def _compile(plan: Plan, call: partial[ascent.Ascent], on_compiled: Callable[[fl
     """Compile ahead, tell how long it took, and raise DeviceMemoryError if the batch cannot fit."""
     started = time.perf_counter()
     mesh = call.keywords["loop"].mesh
-    program = ascent.compiled(_platform(mesh)).lower(*call.args, **call.keywords).compile()  # jit finds it when called
+    jitted: Any = call.func
+    program = jitted.lower(*call.args, **call.keywords).compile()  # jit finds it when called
     if on_compiled is not None:
         on_compiled(time.perf_counter() - started)
     fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, list(mesh.devices.flat))

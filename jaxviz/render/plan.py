@@ -1,4 +1,4 @@
-"""A request, checked and fixed: filters, objective, transforms, batch size N and recipe. Nothing is compiled here."""
+"""A request, checked and fixed: filters, objective, transforms, batch size N, kernels, recipe. Nothing is compiled."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
 from jaxviz.machine import check_backend
 from jaxviz.network.model import Model
+from jaxviz.network.rules import kernels as kernel_sets
 from jaxviz.render import batch_size
 from jaxviz.render.recipe import LayerFacts, Recipe
 from jaxviz.render.request import Filters, check_replicas, check_request, checked_images, checked_snapshots
@@ -99,8 +100,12 @@ def plan_render(
     replicas: int = 1,
     snapshots: Any = (),
     initial_images: Any = None,
+    kernels: str | None = None,
 ) -> Plan:
-    """Check a request and fix its batch size and recipe. Arguments and errors are those of `render_layer`."""
+    """Check a request and fix its batch size and recipe. Arguments and errors are those of `render_layer`.
+
+    `kernels`: the set of the pictures that are there already; None: the one that the configuration means here.
+    """
     check_backend()
     config = config or RenderConfig.keras()
     objective = Channel(config.activation_border) if objective is None else objective
@@ -124,7 +129,7 @@ def plan_render(
     else:
         per_device = int(config.batch_size)
     images = whole_units(per_device, together, automatic=automatic)
-    recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas)
+    recipe = recipe_of(model, layer, config, objective, batch_size=images, replicas=replicas, kernels=kernels)
     if starts is not None:
         recipe = msgspec.structs.replace(recipe, initial_images_sha256=hashlib.sha256(starts.tobytes()).hexdigest())
     return Plan(
@@ -144,9 +149,22 @@ def plan_render(
 
 
 def recipe_of(
-    model: Model, layer: str, config: RenderConfig, objective: Objective, *, batch_size: int, replicas: int = 1
+    model: Model,
+    layer: str,
+    config: RenderConfig,
+    objective: Objective,
+    *,
+    batch_size: int,
+    replicas: int = 1,
+    kernels: str | None = None,
 ) -> Recipe:
-    """What decides the pictures of a request that starts from noise; nothing is traced for it."""
+    """What decides the pictures of a request that starts from noise; nothing is traced for it.
+
+    `kernels` is that of `plan_render`.
+    """
+    if kernels is None:
+        automatic = config.kernels == "auto"
+        kernels = kernel_sets.automatic(jax.default_backend()) if automatic else kernel_sets.LAX
     return Recipe(
         model=model.name,
         weights_sha256=model.weights_sha256,
@@ -154,6 +172,7 @@ def recipe_of(
         objective=objective.to_data(),
         config=config.numbers(),
         batch_size=batch_size,
+        kernels=kernels,
         replicas=replicas if objective.couples else 1,
         forward_sha256=model.forward_sha256(layer, config.size),
     )
@@ -179,6 +198,11 @@ def smaller_batch(plan: Plan, error: DeviceMemoryError) -> Plan:
         plan.model.name, plan.layer, before, device_name(), fits,
     )  # fmt: skip
     return dataclasses.replace(plan, recipe=msgspec.structs.replace(plan.recipe, batch_size=fits))
+
+
+def why_not_here(recipe: Recipe) -> str | None:
+    """In words why no picture of a recipe can be rendered on this machine; None: it can."""
+    return kernel_sets.why_not(recipe.kernels, jax.default_backend())
 
 
 def device_name() -> str:

@@ -35,9 +35,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
         objective: what was maximised: the terms of a sum, as `Objective.to_data` gives them.
         config: the numbers of its `RenderConfig`.
         batch_size: images per device and call.
+        kernels: the name of the set of kernels: which library multiplies on a CPU.
         replicas: that ascend together; more than 1 only where the objective couples them.
         initial_images_sha256: of the starting images; None: they started from noise.
-        kernels: the set of convolution kernels that was chosen; None: the only one there was.
         forward_sha256: of the computation of a network that is not jaxviz's own, and of the constants in it.
     """
 
@@ -47,9 +47,9 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     objective: tuple[Term, ...]
     config: RecordedConfig
     batch_size: Count
+    kernels: str
     replicas: Count = 1
     initial_images_sha256: str | None = None
-    kernels: str | None = None
     forward_sha256: str | None = None
 
     def __post_init__(self) -> None:

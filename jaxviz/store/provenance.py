@@ -29,8 +29,8 @@ from jaxviz.records import from_json, to_json
 from jaxviz.render.recipe import Picture, Recipe, Status
 
 # Raised whenever equal recipes give other bits, or are written otherwise. 2: `fourier` and `maco` without a library's
-# FFT. 3: every field is typed.
-SCHEMA = 3
+# FFT. 3: every field is typed. 4: the set of kernels is named, and x86 CPUs may take another one.
+SCHEMA = 4
 CHUNK = "jaxviz"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 FORMATS = ("png", "webp")

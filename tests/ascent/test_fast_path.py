@@ -252,3 +252,15 @@ def test_loop_holds_no_product_for_an_affine_target(resnet):
 def test_a_target_behind_a_nonlinearity_has_nothing_affine_below_it(resnet):
     for layer in ("conv2_block1_preact_relu", "conv2_block1_1_relu", "pool1_pool"):
         assert resnet.route(layer, (64, 64), Settings("cpu")).lower is None
+
+
+@pytest.mark.quick
+def test_programs_of_every_set_of_kernels_are_forgotten(monkeypatch):
+    monkeypatch.setattr(ascent, "_PROGRAMS", {})
+    monkeypatch.setattr(ascent, "compiler_options", lambda *_: {})
+    monkeypatch.setattr(ascent, "ascend", lambda x, *, loop: x + loop)
+    programs = [ascent.compiled("cpu", kernels) for kernels in ("lax", "other")]
+    assert [int(program(1, loop=1)) for program in programs] == [2, 2]
+    assert all(program._cache_size() for program in programs)
+    ascent.forget_programs()
+    assert not any(program._cache_size() for program in programs)

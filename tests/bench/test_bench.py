@@ -8,6 +8,7 @@ import jax
 import pytest
 from bench_reports import install_tiny_bench, limit_memory, report, row
 from helpers_cli import TINY, install_tiny_model
+from other_kernels import OTHER, take_other_kernels
 
 from jaxviz import Model
 from jaxviz.ascent import climb as ascent
@@ -297,6 +298,14 @@ def test_automatic_batch_sizes_double_until_throughput_is_flat(tiny: None, monke
     found = measured(small_settings(batch_sizes="auto"))
     assert [one.batch_size for one in found.rows] == [1, 2, 4, 8, 16]
     assert (found.sweeps[0].ended, found.sweeps[0].saturating_batch_size) == ("saturated", 4)
+
+
+@pytest.mark.parametrize(("asked", "ran"), [("auto", OTHER), ("lax", "lax")])
+def test_report_names_the_kernels_that_ran(tiny: None, monkeypatch: pytest.MonkeyPatch, asked: str, ran: str) -> None:
+    used = take_other_kernels(monkeypatch)
+    found = measured(small_settings(batch_sizes=(1,), kernels=asked))
+    assert (found.settings.kernels, found.kernels, set(used)) == (asked, ran, {ran})
+    assert f"kernels: {ran}" in report_text(found)
 
 
 def test_each_program_is_compiled_once(tiny: None) -> None:

@@ -61,6 +61,7 @@ def no_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--steps", "0"], ("(--steps) 0", "1 to")),
         (["--repeats", "0"], ("(--repeats) 0", "1 to 1000")),
         (["--repeats", "1001"], ("(--repeats) 1001", "1 to 1000")),
+        (["--kernels", "fast"], ("(--kernels) 'fast'", "auto, lax")),
         (["--seed", "-1"], ("(--seed) -1", "0 to")),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

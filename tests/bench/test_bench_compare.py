@@ -43,6 +43,13 @@ def test_file_gives_back_the_report(tmp_path: Path) -> None:
     assert read_report(written(tmp_path, "a.json", result)) == result
 
 
+def test_file_without_kernels_was_measured_with_the_only_set_there_was(tmp_path: Path) -> None:
+    record = json.loads(to_json(report(row(1))))
+    del record["kernels"], record["settings"]["kernels"]
+    (tmp_path / "a.json").write_text(json.dumps(record))
+    assert read_report(tmp_path / "a.json").kernels == "lax"
+
+
 def test_figures_are_those_of_the_raw_values_whatever_the_file_says(tmp_path: Path) -> None:
     honest = report(row(1))
     edited = json.loads(to_json(honest))
@@ -241,6 +248,8 @@ def test_equal_runs_differ_in_nothing() -> None:
         ({"hardware_memory_gb": None}, ("hardware memory_gb", "8.0", None)),
         ({"versions": {"jaxviz": "0.1.0", "jax": "0.9.0"}}, ("versions jax", "0.10.2", "0.9.0")),
         ({"environment": {"XLA_FLAGS": "--x"}}, ("environment XLA_FLAGS", None, "--x")),
+        ({"settings_kernels": "auto"}, ("settings kernels", "lax", "auto")),
+        ({"kernels": "avx512_bf16"}, ("kernels", "lax", "avx512_bf16")),
         ({"weights_sha256": "1" * 64}, ("weights sha256", "0" * 12, "1" * 12)),
         ({"complete": False}, ("run", "complete", "stopped early")),
     ],

@@ -155,5 +155,6 @@ def test_the_command_of_a_report_asks_for_the_same() -> None:
         repeats=int(asked["--repeats"]),
         seed=int(asked["--seed"]),
         quick="--quick" in words,
+        kernels=asked["--kernels"],
     )
     assert again == settings

@@ -21,7 +21,7 @@ from jaxviz.store.provenance import SCHEMA, picture_bytes, picture_name
 
 MODEL = "efficientnet_lite0"
 CONFIG = RenderConfig.keras(image_size=46, crop=7, steps=4)  # pictures of 32 px
-RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", CHANNEL, CONFIG.numbers(), batch_size=4)
+RECIPE = Recipe(MODEL, "ab" * 32, "stem_conv", CHANNEL, CONFIG.numbers(), batch_size=4, kernels="lax")
 TILE_PX = 32
 
 

@@ -16,7 +16,9 @@ from jaxviz.store.folder import LayerFolder
 
 WEIGHTS_SHA256 = "ab" * 32
 CHANNEL = ({"weight": 1.0, "name": "channel"},)
-RECIPE = Recipe("toy", WEIGHTS_SHA256, "conv_a", CHANNEL, RenderConfig.keras(steps=4).numbers(), batch_size=2)
+RECIPE = Recipe(
+    "toy", WEIGHTS_SHA256, "conv_a", CHANNEL, RenderConfig.keras(steps=4).numbers(), batch_size=2, kernels="lax"
+)
 OTHER_RECIPE = replace(RECIPE, config=RenderConfig.keras(steps=5).numbers())
 
 

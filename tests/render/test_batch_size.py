@@ -97,8 +97,8 @@ def two_images_fit(monkeypatch):
     compiled = ascent.compiled
 
     class Limited:
-        def __init__(self, platform):
-            self.inner = compiled(platform)
+        def __init__(self, platform, kernels):
+            self.inner = compiled(platform, kernels)
 
         def lower(self, *args, **options):
             return self.inner.lower(*args, **options)

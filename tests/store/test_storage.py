@@ -274,7 +274,7 @@ def test_another_recipe_is_refused_with(tmp_path: Path, hint: str) -> None:
             {"objective": ({"weight": -1.0, "name": "neuron", "y": 3},)},
             r"objective is channel there, -1.0 \* neuron\(y=3\) here",
         ),
-        ({"kernels": "lax"}, "kernels is None there, 'lax' here"),
+        ({"kernels": "avx512_bf16"}, "kernels is 'lax' there, 'avx512_bf16' here"),
         ({"forward_sha256": "cd" * 32}, "forward_sha256 is None there"),
         ({"initial_images_sha256": "ef" * 32}, "initial_images_sha256 is None there"),
     ],

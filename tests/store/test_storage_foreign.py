@@ -56,7 +56,7 @@ def test_renamed_png_is_foreign(tmp_path: Path) -> None:
         LayerFolder.open(tmp_path, RECIPE, label="keras")
 
 
-@pytest.mark.parametrize("schema", [1, 2, 99])
+@pytest.mark.parametrize("schema", [1, 2, 3, 99])
 def test_provenance_of_another_schema_is_foreign(tmp_path: Path, schema: int) -> None:
     folder = fill(tmp_path, picture(1))
     file = folder.path / "0001.png"

@@ -85,7 +85,7 @@ def test_command_gives_the_recipe_back(config, batch_size, filter_index, replica
     assert again.language == "shell"
     asked, parsed, objective = typed(again.text)
     assert (asked["model"], asked["layer"], parse_filters(asked["filters"])) == (MODEL, "stem_conv", [filter_index])
-    assert (parsed.numbers(), parsed.batch_size) == (config.numbers(), batch_size)
+    assert (parsed.numbers(), parsed.batch_size, parsed.kernels) == (config.numbers(), batch_size, RECIPE.kernels)
     assert objective.describe() == "channel"
     assert asked["replicas"] == replica + 1
     assert str(asked["out"]) == OUT
@@ -128,8 +128,16 @@ def test_command_names_the_preset_and_nothing_that_it_says(preset):
     again = render_again(recipe_of(RenderConfig.from_preset(preset, seed=5), batch_size=4), 3, label=preset)
     assert again is not None
     assert again.text == (
-        f"jaxviz render {MODEL} stem_conv --filters 3 --preset {preset} --seed 5 --batch-size 4 --out again"
+        f"jaxviz render {MODEL} stem_conv --filters 3 --preset {preset} --seed 5 --batch-size 4 --kernels lax "
+        "--out again"
     )
+
+
+def test_kernels_that_no_option_names_are_left_to_the_machine_and_noted():
+    again = render_again(recipe_of(RenderConfig.keras(), kernels="avx512_bf16"), 3)
+    assert again is not None
+    assert "--kernels" not in again.text
+    assert any("avx512_bf16" in note for note in again.notes)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +174,7 @@ def test_what_has_no_option_is_said_and_given_as_python(monkeypatch, tmp_path, c
     exec(compile(again.text, "page", "exec"), {})
     ((model, layer, filters, made), named), saved = calls
     assert (model, layer, filters, named["replicas"]) == ((MODEL, {}), "stem_conv", [5], 2)
-    assert (made.numbers(), made.batch_size) == (config.numbers(), 3)
+    assert (made.numbers(), made.batch_size, made.kernels) == (config.numbers(), 3, RECIPE.kernels)
     assert named["objective"].to_data() == recipe.objective
     assert saved == (("again",), {"name": "mine"})
 

@@ -1,7 +1,8 @@
 """How to type it again: a picture's recipe as a command line, or as Python where the command line has no option for it.
 
 Text in, text out. The preset is the one that leaves the fewest options to give, and the batch size is always given,
-because it is part of the recipe. Nothing is guessed: what the recipe knows by its hash only is said in the notes.
+because it is part of the recipe; so is the set of kernels where an option names it. Nothing is guessed: what the recipe
+knows by its hash only is said in the notes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from jaxviz.ascent.terms import Term
-from jaxviz.config import PRESETS, RecordedConfig, RenderConfig
+from jaxviz.config import KERNELS, PRESETS, RecordedConfig, RenderConfig
 from jaxviz.errors import ConfigError
 from jaxviz.models import HEAD_LAYERS, KERAS_PREFIX, MODELS
 from jaxviz.render.options import BY_NAME
@@ -81,7 +82,9 @@ def again_maker(recipe: Recipe, *, label: str | None = None) -> Maker:
             words += [BY_NAME[field].flag, _option_value(field, value)]
         replicas = _replicas(recipe, replica)
         words += [*(options or ()), *(["--replicas", str(replicas)] if replicas > 1 else [])]
-        words += ["--batch-size", str(recipe.batch_size), "--out", OUT, *(["--name", name] if name != preset else [])]
+        words += ["--batch-size", str(recipe.batch_size)]
+        words += ["--kernels", recipe.kernels] if recipe.kernels in KERNELS else []
+        words += ["--out", OUT, *(["--name", name] if name != preset else [])]
         return Again(shlex.join(words), "shell", notes)
 
     return in_python if reasons else in_shell
@@ -162,6 +165,11 @@ def _notes(recipe: Recipe, terms: Sequence[Term] | None) -> tuple[str, ...]:
             f"The starting images of the whole call have sha256 {recipe.initial_images_sha256}; give them, and the "
             "same list of filters."
         )
+    if recipe.kernels not in KERNELS:
+        notes.append(
+            f"It was multiplied with the kernels {recipe.kernels}, which machines that have them take by themselves; "
+            "on others it has other bits."
+        )
     notes.append(
         f"It rests on weights with sha256 {recipe.weights_sha256[:12]}…; where they are not the published ones, name "
         "their file: --weights FILE, in Python weights=FILE."
@@ -199,7 +207,9 @@ def _python(call: _Call) -> str:
     else:
         lines.append(f"model = ...  # your own network, {recipe.model!r}, as jaxviz.Model.from_callable wrapped it")
     values = "".join(f", {field}={value!r}" for field, value in call.changed.items())
-    lines.append(f"config = jaxviz.RenderConfig.from_preset({call.preset!r}{values}, batch_size={recipe.batch_size})")
+    values += f", batch_size={recipe.batch_size}"
+    values += f", kernels={recipe.kernels!r}" if recipe.kernels in KERNELS else ""
+    lines.append(f"config = jaxviz.RenderConfig.from_preset({call.preset!r}{values})")
     made = "...  # your own: " + repr(recipe.objective_text) if terms is None else _python_objective(terms)
     lines.append(f"objective = {made}")
     if recipe.initial_images_sha256 is not None:
