@@ -1,7 +1,7 @@
 """READ FIRST: measures what is claimed: `python -m benchmarks.facts [NAME ...]`; README.md beside this file says what.
 
     main -> run: fact by fact, each in processes of its own (measure/) -> summary.summarise: figures and verdicts
-         -> one JSON file per run, in benchmarks/facts/, or with other settings in out/facts/
+         -> one JSON file per run, in benchmarks/facts/, or with other settings than the usual in out/facts/
 
 A fact that fails is recorded with the reason, and the others go on. The folder benchmarks/facts/ holds results only;
 it has no __init__.py, so the name `benchmarks.facts` is this file's.
@@ -25,7 +25,7 @@ from benchmarks.measure import FACTS, summary
 from benchmarks.measure.bench import Bench
 from benchmarks.processes import WorkerError, worker_environment
 from benchmarks.records import Entry, Result
-from benchmarks.settings import MODEL, QUICK, RESULTS, TRIALS, Settings
+from benchmarks.settings import MODEL, QUICK, RESULTS, SHORT, TRIALS, Settings
 from jaxviz.bench import machine
 from jaxviz.bench.settings import checked_settings
 from jaxviz.errors import JaxvizError
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = tuple(name for name in FACTS if name in (options.names or FACTS))  # in their own order, once each
     load = machine.load_average() or 0.0
     try:
-        settings = changed(QUICK if options.quick else Settings(), options.set)
+        settings = changed(QUICK if options.quick else SHORT if options.short else Settings(), options.set)
         check(settings)
         if load > BUSY_LOAD and not options.force:
             raise ValueError(
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"facts: {error}")
         return EXIT_REFUSED
     result = run(names, settings, forced=load > BUSY_LOAD)
-    path = write(result, options.out or (RESULTS if settings == Settings() else TRIALS))
+    path = write(result, options.out or (RESULTS if settings in (Settings(), SHORT) else TRIALS))
     _say(f"wrote {path}")
     print("\n\n".join(summary.section(name, result, path.name) for name in names))
     doubts, broken = summary.problems(result), summary.broken(result)
@@ -126,7 +126,9 @@ def check(settings: Settings) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.facts", description="measures what is claimed")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {' '.join(FACTS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="a smoke run: 64 px, 2 steps, 4 filters; nothing is true")
+    less = parser.add_mutually_exclusive_group()
+    less.add_argument("--quick", action="store_true", help="a smoke run: 64 px, 2 steps, 4 filters; nothing is true")
+    less.add_argument("--short", action="store_true", help="`race` alone: a true one, in a quarter of an hour or less")
     parser.add_argument(
         "--set", action="append", default=[], metavar="FIELD=JSON", help="a field of benchmarks/settings.py; repeatable"
     )
@@ -136,6 +138,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name not in FACTS:
             parser.error(f"NAME {name!r} is no fact; there are: {', '.join(FACTS)}")
+    if options.short and options.names != ["race"]:
+        parser.error("--short is a short race: python -m benchmarks.facts race --short")
     return options
 
 

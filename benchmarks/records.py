@@ -106,6 +106,11 @@ def when(result: Any) -> str:
     return f"{datetime.fromisoformat(result.started).date()}, commit {(result.git.hash or 'unknown')[:7]}{changes}"
 
 
+def is_short(result: Result) -> bool:
+    """Whether this was a short race."""
+    return bool(result.settings.get("short", False))  # not recorded until 2026-11-28
+
+
 def link(source: str) -> str:
     """To a file, by its name."""
     return f"[{source.rpartition('/')[2]}]({source})"

@@ -1,6 +1,7 @@
 """Turns results into text: a race into tables in README.md and docs and the chart, all others into README.md here.
 
-    python -m benchmarks.report                 of each fact, and of a visit to a GPU, from its newest result
+    python -m benchmarks.report                 of each fact, and of a visit to a GPU, from its newest result;
+                                                docs/speed.md from the newest race, whole or short, on every CPU
     python -m benchmarks.report --check         writes nothing; exit code 1 if a file is not what the newest gives
 
 Each goes between two markers, which its file must hold once each. Of what has not been measured yet, nothing is written
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.measure import FACTS, race_text, summary
+from benchmarks.measure import FACTS, race_table, race_text, summary
 from benchmarks.measure.chart import svg
 from benchmarks.measure.race_text import ReportError
 from benchmarks.records import Result
@@ -66,7 +67,7 @@ def texts(found: Mapping[str, tuple[Result, Path]]) -> dict[Path, str]:
     race, path = found["race"]
     results = [(summary.read(path), _from(SPEED, path)) for path in summary.every_file()]
     races = [(result, source) for result, source in results if "race" in result.facts]
-    lines = [race_text.notes(race, _from(SPEED, path)), *race_text.elsewhere(race, races)]
+    lines = [race_text.notes(race, _from(SPEED, path)), *race_table.races_on_every_cpu(races)]
     return wanted | {
         README: with_block(README.read_text(), section("race", race, path, README), "race"),
         SPEED: with_block(SPEED.read_text(), "\n".join(lines), "race"),

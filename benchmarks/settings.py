@@ -12,7 +12,7 @@ from msgspec import Struct
 from jaxviz.bench.settings import DEFAULT_LAYERS, DEFAULT_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "facts"  # with the settings below only: of each fact the newest is README's
+RESULTS = ROOT / "benchmarks" / "facts"  # with the settings below only: of each fact the newest whole one is README's
 OLD_RESULTS = (ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "pictures")  # races, pictures, until 2026-11
 TRIALS = ROOT / "out" / "facts"  # everything else; git ignores it
 
@@ -25,8 +25,20 @@ CONTESTANTS = (
     "pytorch",
     "plain_jax",
     "jaxviz_float32",
+    "tensorflow_bfloat16",
+    "pytorch_bfloat16",
     "jaxviz_bfloat16",
 )
+OURS = ("jaxviz_float32", "jaxviz_bfloat16")
+PEERS = {  # whose best ours is held against, by the type of their numbers
+    "float32": ("keras", "tensorflow_batched", "pytorch"),
+    "bfloat16": ("tensorflow_bfloat16", "pytorch_bfloat16"),
+}
+FLOAT32_FORMS = {  # of the contestants in bfloat16
+    "tensorflow_bfloat16": "tensorflow_batched",
+    "pytorch_bfloat16": "pytorch",
+    "jaxviz_bfloat16": "jaxviz_float32",
+}
 BASELINES = ("keras", "tensorflow_batched")  # whom everybody's speed is divided by
 REFERENCE = "keras"  # whose scores everybody's are compared with
 
@@ -64,8 +76,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         size, steps, filters, rounds: of the images in px, of the ascent, of a layer, interleaved, where a fact does not
             say otherwise.
+        short: whether this is a short race, which README's table leaves out.
         race_layers, contestants, race_batch: who runs what, in this order, and the images per call of the batched
-            contestants other than jaxviz, which chooses for itself.
+            contestants other than PyTorch and jaxviz.
+        torch_batches, torch_compiled: the images per call that PyTorch's contestants try at every layer, and whether
+            they try `torch.compile` too, at the best of them.
         slow_after_s: a contestant that needs longer than this for all filters, by a probe, runs fewer of them.
         targets: of drift and batch.
         drift_batches: N of the reference, which bfloat16 has too, and another N.
@@ -85,9 +100,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: int = 30
     filters: int = 64
     rounds: int = 5
+    short: bool = False
     race_layers: tuple[str, ...] = LAYERS
     contestants: tuple[str, ...] = CONTESTANTS
     race_batch: int = 16
+    torch_batches: tuple[int, ...] = (4, 16, 32)
+    # inductor brought nothing for its 20-40 s a layer. AVX512_BF16, autocast, 16 a call, ms per image-step of the three
+    # layers: eager 4.6, 15.7, 31.9; compiled 6.0, 20.4, 35.0.
+    torch_compiled: bool = False
     slow_after_s: float = 60.0
     targets: tuple[Target, ...] = (CONV2, CONV3, CONV5, LITE0)
     drift_batches: tuple[int, int] = (4, 8)
@@ -120,6 +140,7 @@ QUICK = Settings(
     rounds=1,
     race_layers=LAYERS[:1],
     race_batch=2,
+    torch_batches=(2, 4),
     targets=(Target(MODEL, CONV2.layer, 2), Target(REAL_MODEL, LITE0.layer, 2)),
     drift_batches=(2, 4),
     memory=CONV2,
@@ -138,6 +159,10 @@ QUICK = Settings(
     keras_batch=2,
     keras_traced=("VGG16",),
 )
+# On the slowest CPU at hand (two cores with AVX2) all contestants together take 0.1, 0.5 and 1.1 s per image and step
+# of the three layers. 16 filters each (8 of who takes one at a time) x 6 steps x 3 rounds are 7.5 minutes, probes and
+# warm-ups 2, final scores 1, compilation and starts 2: 12 or 13 minutes.
+SHORT = Settings(short=True, steps=6, rounds=3, slow_after_s=4.0)
 
 
 def crop_of(size: int) -> int:

@@ -13,7 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks.cpu import instruction_sets
 from benchmarks.settings import Task
+from jaxviz.machine import BFLOAT16_INSTRUCTIONS
 
 
 class UnavailableError(Exception):
@@ -69,6 +71,7 @@ class Entry:
     home: str  # module.Class
     needs: tuple[str, ...]  # packages
     dtype: str = "float32"
+    instructions: frozenset[str] = frozenset()  # of which the CPU must have one
     environment: dict[str, str] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -90,10 +93,29 @@ ENTRIES = {
         _TENSORFLOW,
         environment=_ON_TENSORFLOW,
     ),
+    "tensorflow_bfloat16": Entry(
+        "TensorFlow, `mixed_bfloat16`, 16 images a call",
+        "TensorFlow bfloat16",
+        "on_tensorflow.TensorFlowBatched",
+        _TENSORFLOW,
+        dtype="bfloat16",
+        instructions=BFLOAT16_INSTRUCTIONS,
+        environment=_ON_TENSORFLOW,
+        arguments={"policy": "mixed_bfloat16"},
+    ),
     "keras_jax": Entry(
         "Keras on JAX", "Keras on JAX", "keras_jax.KerasJax", ("keras", "jax"), environment={"KERAS_BACKEND": "jax"}
     ),
-    "pytorch": Entry("PyTorch, channels_last, 16 images a call", "PyTorch", "pytorch.PyTorch", ("torch",)),
+    "pytorch": Entry("PyTorch, channels_last", "PyTorch", "pytorch.PyTorch", ("torch",)),
+    "pytorch_bfloat16": Entry(
+        "PyTorch, channels_last, `autocast` to bfloat16",
+        "PyTorch bfloat16",
+        "pytorch.PyTorch",
+        ("torch",),
+        dtype="bfloat16",
+        instructions=BFLOAT16_INSTRUCTIONS,
+        arguments={"autocast": True},
+    ),
     "plain_jax": Entry(
         "JAX, `jit(vmap(scan))` over `lax` convolutions", "plain JAX", "plain_jax.PlainJax", ("jax",)
     ),
@@ -113,11 +135,14 @@ def build(name: str, task: Task, **arguments: Any) -> Any:
     """A contestant with its model built and its weights set; `arguments` besides those of its row.
 
     Raises:
-        UnavailableError: a package is missing, or this jaxviz lacks what the contestant is about.
+        UnavailableError: a package or an instruction set is missing, or this jaxviz lacks what the contestant is about.
     """
     entry = ENTRIES[name]
     for package in entry.needs:
         if importlib.util.find_spec(package) is None:
             raise UnavailableError(f"the package {package} is not installed")
+    found = instruction_sets()
+    if found and entry.instructions and entry.instructions.isdisjoint(found):
+        raise UnavailableError(f"this CPU has none of {', '.join(sorted(entry.instructions))}")
     module, _, kind = entry.home.partition(".")
     return getattr(importlib.import_module(f"{__name__}.{module}"), kind)(task, **entry.arguments, **arguments)

@@ -101,9 +101,10 @@ class TensorFlowBatched(Stepping):
     The filter is selected by a one-hot product: an index would put a gather's gradient into every step.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, policy: str = "float32") -> None:
+        """`policy` is Keras's dtype policy; image, mean, norm and update are float32 under each."""
         super().__init__(task)
-        self._network = keras_network(task)
+        self._network = keras_network(task, policy)
         self._channels = 0
         self._step: Callable[..., Any] | None = None
 
@@ -135,7 +136,8 @@ def _batched_step(extractor: Any, step_size: float) -> Callable[..., Any]:
     def step(selector: Any, images: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(images)
-            means = tf.reduce_mean(extractor(images, training=False), axis=(1, 2))  # (batch, channels)
+            activation = tf.cast(extractor(images, training=False), tf.float32)
+            means = tf.reduce_mean(activation, axis=(1, 2))  # (batch, channels)
             scores = tf.reduce_sum(means * selector, axis=1)
         gradients = tape.gradient(scores, images)  # of the sum: images do not see each other
         squares = tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True)

@@ -1,7 +1,7 @@
 """PyTorch as its performance guide advises for this job: channels_last, weights frozen, a batch a call.
 
-Eager in float32 on the CPU for the race; on a GPU also with bfloat16 autocast and with `torch.compile`. A GPU takes
-TF32 for float32 products, as JAX does, and cuDNN's fastest kernels for these shapes.
+Eager, in float32 and with `autocast` to bfloat16; where asked, with `torch.compile`. A GPU takes TF32 for float32
+products, as JAX does, and cuDNN's fastest kernels for these shapes.
 
 torchvision has no ResNet50V2, so it is written out here, up to the layer. A zero pad before a convolution is the
 convolution's own padding, as every PyTorch model writes it. The one before the max-pool stays: the pool's own padding
@@ -10,12 +10,13 @@ is minus infinity, and Keras's is zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors.numpy
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from torch.nn import functional
 
 from benchmarks.contestants import Prepared, UnavailableError
@@ -24,13 +25,33 @@ from benchmarks.settings import NORM_EPSILON, Task
 
 BLOCKS = (3, 4, 6, 3)  # of each stage of ResNet50V2
 BATCH_NORM_EPSILON = 1.001e-5  # Keras's
+INDUCTOR = "inductor"  # the backend of `torch.compile` that is tried where one is
+
+
+class _Form(NamedTuple):
+    """Images a call, and a backend of `torch.compile`; None: eager."""
+
+    size: int
+    compiler: str | None
+
+    def __str__(self) -> str:
+        return f"{self.size} a call" + ("" if self.compiler is None else f", compiled by {self.compiler}")
 
 
 class PyTorch(Stepping):
-    """`task.batch` images a call; NCHW shapes in channels_last memory."""
+    """`task.batch` images a call, or of other `sizes` the fastest; NCHW shapes in channels_last memory."""
 
-    def __init__(self, task: Task, *, device: str = "cpu", autocast: bool = False, compiler: str | None = None) -> None:
-        """`compiler` is a backend of `torch.compile`; None: eager.
+    def __init__(
+        self,
+        task: Task,
+        *,
+        device: str = "cpu",
+        autocast: bool = False,
+        compiler: str | None = None,
+        sizes: Sequence[int] | None = None,
+        probe_compiled: bool = False,
+    ) -> None:
+        """`compiler` is a backend of `torch.compile`; None: eager, or with `probe_compiled` whichever is faster.
 
         Raises:
             UnavailableError: this PyTorch finds no such device.
@@ -41,21 +62,37 @@ class PyTorch(Stepping):
                 raise UnavailableError(f"PyTorch {torch.__version__} finds no GPU")
             torch.set_float32_matmul_precision("high")  # TF32; convolutions take it by default
             torch.backends.cudnn.benchmark = True
-        self._device, self._autocast, self._compiler = device, autocast, compiler
+        self._device, self._autocast, self._compiler, self._probe_compiled = device, autocast, compiler, probe_compiled
+        self._sizes = (task.batch,) if sizes is None else tuple(sizes)
         self._weights = {
             name: _parameter(array).to(device) for name, array in safetensors.numpy.load_file(task.weights).items()
         }  # requires_grad is False
         self._layer = ""
+        self._form = _Form(task.batch, None)
         self._scores: Callable[[Any, Any], Any] = self._eager_scores
 
     def prepare(self, layer: str) -> Prepared:
-        """A few steps; eager has nothing to compile."""
+        """A few steps in every form, and the choice; eager has nothing to compile."""
         self._layer = layer
-        if self._compiler is not None:
-            torch.compiler.reset()
-            self._scores = torch.compile(self._eager_scores, backend=self._compiler, dynamic=False)
-        times = self.probe(*self.first_batch())
-        return Prepared(times.first_extra_s, times.step_s * self.task.steps / self.images_per_call)
+        filters = len(np.load(self.task.starts, mmap_mode="r"))
+        forms = [_Form(size, self._compiler) for size in sorted({min(size, filters) for size in self._sizes})]
+        probe: dict[_Form, dict[str, Any]] = {form: self._timed(form) for form in forms}
+        best = min(probe, key=lambda form: probe[form]["image_step_s"])
+        if self._probe_compiled:
+            compiled = best._replace(compiler=INDUCTOR)
+            try:
+                probe[compiled] = self._timed(compiled)
+                best = min(best, compiled, key=lambda form: probe[form]["image_step_s"])
+            except TorchDynamoException as error:  # without a C++ compiler too
+                probe[compiled] = {"failed": str(error).strip().partition("\n")[0]}
+        if best != self._form:
+            self._take(best)
+        return Prepared(
+            probe[best]["compile_s"],
+            probe[best]["image_step_s"] * self.task.steps,
+            str(best).replace("a call", "images a call", 1),
+            {str(form): values for form, values in probe.items()},
+        )
 
     def begin(self, filters: np.ndarray, starts: np.ndarray) -> tuple[Any, Any]:
         """NHWC memory seen as NCHW is channels_last already."""
@@ -78,6 +115,17 @@ class PyTorch(Stepping):
         """To NumPy."""
         found: np.ndarray = array.cpu().numpy()
         return found
+
+    def _take(self, form: _Form) -> None:
+        self._form, self.images_per_call, self._scores = form, form.size, self._eager_scores
+        if form.compiler is not None:
+            torch.compiler.reset()
+            self._scores = torch.compile(self._eager_scores, backend=form.compiler, dynamic=False)
+
+    def _timed(self, form: _Form) -> dict[str, float]:
+        self._take(form)
+        times = self.probe(*self.first_batch())
+        return {"compile_s": times.first_extra_s, "image_step_s": times.step_s / form.size}
 
     def _eager_scores(self, images: Any, selector: Any) -> Any:
         with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):

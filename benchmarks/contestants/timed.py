@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from functools import lru_cache
 from typing import Any
 
@@ -15,32 +16,32 @@ from benchmarks.numbers import finite_floats
 from benchmarks.settings import Task
 from jaxviz.bench import machine
 
-Asked = dict[str, Any]  # a `Task` as JSON
+Asked = dict[str, Any]  # a `Task` as JSON, or what that contestant alone is told
 
 
-def build(*, kind: str, task: Asked) -> dict[str, str | None]:
+def build(*, kind: str, task: Asked, arguments: Asked) -> dict[str, str | None]:
     """Load the framework and the weights; why it cannot take part."""
     try:
-        _built(kind, msgspec.convert(task, Task))
+        _built(kind, msgspec.convert(task, Task), json.dumps(arguments))
     except contestants.UnavailableError as reason:
         return {"unavailable": str(reason)}
     return {"unavailable": None}
 
 
-def prepare(*, kind: str, task: Asked, layer: str) -> dict[str, Any]:
+def prepare(*, kind: str, task: Asked, arguments: Asked, layer: str) -> dict[str, Any]:
     """Trace, compile, warm up, and guess the speed."""
     reset_peak_memory()
-    contestant = _built(kind, msgspec.convert(task, Task))
+    contestant = _built(kind, msgspec.convert(task, Task), json.dumps(arguments))
     prepared = contestant.prepare(layer)
     return {"images_per_call": contestant.images_per_call, **msgspec.to_builtins(prepared)}
 
 
-def measure(*, kind: str, task: Asked, filters: list[int]) -> dict[str, Any]:
+def measure(*, kind: str, task: Asked, arguments: Asked, filters: list[int]) -> dict[str, Any]:
     """The ascent at that layer, timed from starting images to final images and the history on the host.
 
     The final scores are computed after the clock has stopped.
     """
-    contestant = _built(kind, msgspec.convert(task, Task))
+    contestant = _built(kind, msgspec.convert(task, Task), json.dumps(arguments))
     starts = np.load(task["starts"])[: len(filters)]
     gc.collect()
     clock = Clock()
@@ -57,6 +58,6 @@ def measure(*, kind: str, task: Asked, filters: list[int]) -> dict[str, Any]:
 
 
 @lru_cache
-def _built(kind: str, task: Task) -> contestants.Contestant:
-    contestant: contestants.Contestant = contestants.build(kind, task)
+def _built(kind: str, task: Task, arguments: str) -> contestants.Contestant:
+    contestant: contestants.Contestant = contestants.build(kind, task, **json.loads(arguments))
     return contestant

@@ -1,5 +1,7 @@
 """The race as an SVG: for every layer one horizontal bar per contestant, its speed in multiples of Keras's.
 
+Who computes in float32 stands first, then who does in bfloat16.
+
 Hand-written SVG text, so that it needs no plotting library and equal results give equal bytes. It brings its own
 background, light or dark as the reader's system prefers, so that its text is readable on any page. jaxviz is told
 from the others by colour and by bold type.
@@ -12,13 +14,13 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from benchmarks.contestants import ENTRIES
-from benchmarks.measure.race_text import at_layers, seconds_text, work
+from benchmarks.measure.race_table import at_layers, by_type, seconds_text, work
 from benchmarks.records import Result
 from benchmarks.settings import REFERENCE
 
 WIDTH = 800
 LABELS_PX, VALUES_PX, MARGIN_PX = 236, 132, 20  # left column, room right of the longest bar, outer margin
-ROW_PX, BAR_PX, HEADING_PX, TITLE_PX = 27, 18, 38, 62
+ROW_PX, BAR_PX, HEADING_PX, TYPE_PX, TITLE_PX = 27, 18, 38, 24, 62
 
 # What is drawn in which colour: (light, dark), GitHub's own, each at least 4.5:1 against the paper where it is text.
 COLOURS = {
@@ -43,19 +45,24 @@ text { font: 15px -apple-system, "Segoe UI", "Noto Sans", Helvetica, Arial, sans
 
 def svg(result: Result) -> str:
     """The chart as SVG text."""
-    layers = at_layers(result)
+    layers, types = at_layers(result), by_type(result.facts["race"].raw["contestants"])
     fastest = max(entry["times_as_fast_as"][REFERENCE] for layer in layers.values() for entry in layer.values())
     px_per_unit = (WIDTH - LABELS_PX - VALUES_PX - MARGIN_PX) / fastest
     rows, y = [], TITLE_PX
     for name, layer in layers.items():
         rows.append(_text(MARGIN_PX, y + 24, name, "layer"))
         y += HEADING_PX
-        x, end = LABELS_PX + px_per_unit, y + ROW_PX * len(layer)
+        groups = {dtype: [name for name in names if name in layer] for dtype, names in types.items()}
+        x = LABELS_PX + px_per_unit
+        end = y + ROW_PX * len(layer) + TYPE_PX * sum(map(bool, groups.values()))
         rows.append(f'<line class="one" x1="{x:.1f}" x2="{x:.1f}" y1="{y}" y2="{end}"/>')
-        baseline_s = layer[REFERENCE]["median_s"]
-        for contestant, entry in layer.items():
-            rows.append(_bar(contestant, entry, y, px_per_unit, baseline_s))
-            y += ROW_PX
+        for dtype, names in groups.items():
+            if names:
+                rows.append(_text(LABELS_PX - 10, y + 17, dtype, "right quiet"))
+                y += TYPE_PX
+            for contestant in names:
+                rows.append(_bar(contestant, layer[contestant], y, px_per_unit, layer[REFERENCE]["median_s"]))
+                y += ROW_PX
     height, host = y + MARGIN_PX, result.hardware
     return "\n".join(
         [

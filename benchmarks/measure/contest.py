@@ -23,10 +23,11 @@ BATCHED_SLOW_FILTERS = 16
 
 
 class Way(NamedTuple):
-    """A kind of contestant, and the images per call of one that does not choose for itself."""
+    """A kind of contestant, the images per call of one that does not choose for itself, and what it alone is told."""
 
     kind: str
     batch: int
+    arguments: Mapping[str, Any] = {}
 
 
 class Contest:
@@ -85,7 +86,8 @@ def contest(bench: Bench, model: str, ways: Mapping[str, Way]) -> Iterator[Conte
         for name, way in ways.items():
             worker = bench.worker(name, ENTRIES[way.kind].environment)
             stack.enter_context(worker)
-            running[name] = (worker, {"kind": way.kind, "task": bench.task(model, way.batch)})
+            told = {"kind": way.kind, "task": bench.task(model, way.batch), "arguments": dict(way.arguments)}
+            running[name] = (worker, told)
         yield Contest(bench.settings, running)
 
 

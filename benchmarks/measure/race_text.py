@@ -1,54 +1,38 @@
-"""The race as text: the table of README.md, and for docs/speed.md what has to be said beside it.
+"""The race as text: README.md's table with its sentence, and for docs/speed.md what has to be said beside it.
 
 Equal results give equal text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.contestants import ENTRIES
+from benchmarks.measure.race_table import Layers, at_layers, framework, table, work
 from benchmarks.records import Result, link, when
-from benchmarks.settings import BASELINES, REFERENCE
+from benchmarks.settings import REFERENCE
 
 CHART = "../benchmarks/race.svg"  # from docs/speed.md
-OURS = ("jaxviz_float32", "jaxviz_bfloat16")
-Layers = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
 class ReportError(Exception):
     """There is nothing to report, or nowhere to put it."""
 
 
-def case(layer: str, contestant: str) -> str:
-    """What the figures of a contestant at a layer are called."""
-    return f"`{layer}`, {contestant}"
-
-
-def at_layers(result: Result) -> Layers:
-    """Raw values and figures together, by layer and contestant."""
-    entry = result.facts["race"]
-    return {
-        layer: {name: values | entry.figures[case(layer, name)] for name, values in at_layer["contestants"].items()}
-        for layer, at_layer in entry.raw["layers"].items()
-    }
-
-
 def block(result: Result, source: str) -> str:
     """The README's table, with the one sentence that says what it shows; `source` names the file in errors.
 
     Raises:
-        ReportError: somebody whom speed is compared with is missing.
+        ReportError: Keras, whom everybody's speed is compared with, is missing.
     """
-    layers, raw, settings, hardware = at_layers(result), result.facts["race"].raw, result.settings, result.hardware
-    _check_baselines(layers, source)
+    layers, settings, hardware = at_layers(result), result.settings, result.hardware
+    _check_reference(layers, source)
     lines = [
-        *_table(layers, raw["contestants"], work(result)),
+        *table(result),
         "",
-        f"Seconds, and how many times as fast as {_and(['Keras', 'TensorFlow batched'])}: medians of "
-        f"{settings['rounds']} runs on {hardware.cores} cores of {hardware.cpu}"
+        f"Seconds, and how many times as fast as Keras as published: medians of {settings['rounds']} runs on "
+        f"{hardware.cores} cores of {hardware.cpu}"
         f"{', `~` scaled from fewer filters' if _scaled(layers, settings['slow_after_s']) else ''} "
         f"([how, and on other machines](docs/speed.md)).",
     ]
@@ -62,7 +46,7 @@ def notes(result: Result, source: str) -> str:
         ReportError: as `block`.
     """
     layers, raw, settings, hardware = at_layers(result), result.facts["race"].raw, result.settings, result.hardware
-    _check_baselines(layers, source)
+    _check_reference(layers, source)
     lines = [
         f'<img src="{CHART}" width="800" alt="Bar chart of the README\'s table: times as fast as Keras">',
         "",
@@ -75,56 +59,11 @@ def notes(result: Result, source: str) -> str:
     return "\n".join(lines)
 
 
-def _check_baselines(layers: Layers, source: str) -> None:
+def _check_reference(layers: Layers, source: str) -> None:
     """Raise ReportError where a layer lacks what speed is compared with."""
     for layer, entries in layers.items():
-        lacking = [base for base in BASELINES if base not in entries]
-        if lacking:
-            raise ReportError(
-                f"{source} has no {' and no '.join(lacking)} at {layer}, so speed has nothing to be compared with"
-            )
-
-
-def elsewhere(result: Result, others: Sequence[tuple[Result, str]]) -> list[str]:
-    """A line for each other CPU: what its newest race, the last of the others, says of jaxviz."""
-    newest_on = {other.hardware.cpu: (other, source) for other, source in others}
-    lines = []
-    for cpu, (other, source) in newest_on.items():
-        if cpu != result.hardware.cpu:
-            layers = at_layers(other)
-            speeds = _and([f"{name.split('_')[1]} {_speeds(layers, name)}" for name in OURS])
-            day, commit = datetime.fromisoformat(other.started).date(), (other.git.hash or "unknown")[:7]
-            lines.append(
-                f"\nOn {other.hardware.cores} cores of {cpu}, {day}, commit {commit}: **jaxviz** {speeds} as "
-                f"fast as Keras in these layers; {link(source)}."
-            )
-    return lines
-
-
-def work(result: Result) -> str:
-    """What everybody did."""
-    settings = result.settings
-    return f"{settings['filters']} filters x {settings['steps']} steps at {settings['size']} px"
-
-
-def seconds_text(entry: Mapping[str, Any]) -> str:
-    """`7.8 s`, `195 s`; with a tilde where fewer filters were measured and scaled."""
-    seconds = entry["median_s"]
-    return f"{'~' if entry['scaled'] else ''}{seconds:.{0 if seconds >= 100 else 1}f} s"
-
-
-def _table(layers: Layers, contestants: Mapping[str, Any], work: str) -> list[str]:
-    rows = [[work, *(f"`{layer}`" for layer in layers)], ["---", *("---:" for _ in layers)]]
-    for name in contestants:
-        entries = [at_layer.get(name) for at_layer in layers.values()]
-        if any(entries):
-            rows.append([ENTRIES[name].label, *(_cell(entry) if entry else "failed" for entry in entries)])
-    return [f"| {' | '.join(row)} |" for row in rows]
-
-
-def _cell(entry: Mapping[str, Any]) -> str:
-    ratios = ", ".join(f"{entry['times_as_fast_as'][base]:.2f}x" for base in BASELINES)
-    return f"{seconds_text(entry)} ({ratios})"
+        if REFERENCE not in entries:
+            raise ReportError(f"{source} has no {REFERENCE} at {layer}, so speed has nothing to be compared with")
 
 
 def _scaled(layers: Layers, slow_after_s: float) -> str:
@@ -172,8 +111,21 @@ def _scores(layers: Layers, contestants: Mapping[str, Any]) -> str:
     end = _and([f"{drift[dtype]:.1%} ({dtype})" for dtype in drift])
     return (
         "Same weights (random), same starting images, same loop: before the first step all scores are within "
-        f"{same} of Keras's, and the means of the final scores within {end}."
+        f"{same} of Keras's, and the means of the final scores within {end}.{_drift(layers)}"
     )
+
+
+def _drift(layers: Layers) -> str:
+    """What bfloat16 did to the final scores of each that has it in float32 too."""
+    worst: dict[str, float] = {}
+    for at_layer in layers.values():
+        for name, entry in at_layer.items():
+            if "drift" in entry:
+                worst[name] = max(worst.get(name, 0.0), abs(entry["drift"]))
+    if not worst:
+        return ""
+    each = _and([f"{off:.1%} in {framework(name)}" for name, off in worst.items()])
+    return f" Against the same contestant's in float32, bfloat16 moved that mean by at most {each}."
 
 
 def _versions(versions: Mapping[str, str | None]) -> str:
@@ -188,11 +140,6 @@ def _absent(contestants: Mapping[str, Any]) -> list[str]:
         for name, about in contestants.items()
         if not about["available"]
     ]
-
-
-def _speeds(layers: Layers, name: str) -> str:
-    entries = [at_layer.get(name) for at_layer in layers.values()]
-    return ", ".join(f"{entry['times_as_fast_as'][REFERENCE]:.2f}x" if entry else "failed" for entry in entries)
 
 
 def _and(words: list[str], last: str = "and") -> str:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from benchmarks import old
 from benchmarks.measure import FACTS
 from benchmarks.measure.fact import LONG_ENOUGH_S, MOST_OTHERS_SHARE
-from benchmarks.records import Entry, Result, Verdict, link, when
+from benchmarks.records import Entry, Result, Verdict, is_short, link, when
 from benchmarks.settings import OLD_RESULTS, RESULTS
 from jaxviz.bench.figures import rounded
 
@@ -33,16 +33,17 @@ def read(path: Path) -> Result:
 
 
 def recorded() -> dict[str, tuple[Result, Path]]:
-    """Every fact that has been recorded, with its newest result and that result's file; names begin with the time."""
+    """Every fact that has been recorded, with its newest result and that result's file; short races do not count."""
     newest: dict[str, tuple[Result, Path]] = {}
     for path in every_file():
         result = read(path)
-        newest |= dict.fromkeys(result.facts, (result, path))
+        if not is_short(result):
+            newest |= dict.fromkeys(result.facts, (result, path))
     return {name: newest[name] for name in FACTS if name in newest}
 
 
 def every_file() -> list[Path]:
-    """All committed results, the newest last."""
+    """All committed results, the newest last: names begin with the time."""
     paths = [path for folder in (RESULTS, *OLD_RESULTS) for path in folder.glob("*.json")]
     return sorted(paths, key=lambda path: path.name)
 

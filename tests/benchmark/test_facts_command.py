@@ -18,7 +18,7 @@ from benchmarks import facts, report  # noqa: E402
 from benchmarks.measure import FACTS, drift, summary  # noqa: E402
 from benchmarks.measure.fact import MOST_OTHERS_SHARE  # noqa: E402
 from benchmarks.processes import WorkerError  # noqa: E402
-from benchmarks.settings import QUICK, RESULTS, TRIALS, Settings  # noqa: E402
+from benchmarks.settings import CONTESTANTS, LAYERS, QUICK, RESULTS, SHORT, TRIALS, Settings  # noqa: E402
 from jaxviz import RenderConfig  # noqa: E402
 from jaxviz.bench import machine  # noqa: E402
 from jaxviz.bench.records import to_json  # noqa: E402
@@ -72,6 +72,8 @@ def written(monkeypatch):
     [
         ([], Settings(), RESULTS),
         (["batch", "race"], Settings(), RESULTS),
+        (["race", "--short"], SHORT, RESULTS),
+        (["race", "--short", "--set", "steps=5"], replace(SHORT, steps=5), TRIALS),
         (["--quick"], QUICK, TRIALS),
         (["race", "--set", 'contestants=["keras"]'], replace(Settings(), contestants=("keras",)), TRIALS),
     ],
@@ -79,6 +81,19 @@ def written(monkeypatch):
 def test_only_runs_with_the_usual_settings_are_results(written, arguments, settings, folder):
     assert facts.main(arguments) == 0
     assert written == [[settings, folder]]
+
+
+def test_short_race_has_everybody_at_every_layer_and_says_that_it_is_short():
+    assert (SHORT.contestants, SHORT.race_layers, SHORT.rounds) == (CONTESTANTS, LAYERS, 3)
+    assert SHORT.short
+    assert not Settings().short
+
+
+@pytest.mark.parametrize("names", [[], ["batch"], ["race", "batch"]])
+def test_short_is_the_race_alone(names, capsys):
+    with pytest.raises(SystemExit):
+        facts.main([*names, "--short"])
+    assert "python -m benchmarks.facts race --short" in capsys.readouterr().err
 
 
 def test_exit_code_is_1_if_a_claim_does_not_hold(written, monkeypatch):
