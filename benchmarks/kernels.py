@@ -1,4 +1,4 @@
-"""The sweep that sets of kernels rest on: `python -m benchmarks.kernels`, one file per kind of CPU in benchmarks/kernels/.
+"""The sweep that sets of kernels rest on: `python -m benchmarks.kernels`; a file a kind of CPU in benchmarks/kernels/.
 
 Convolutions as ResNets and EfficientNets have them, by every kernel that can compute them, in turns. Each runs as in
 the ascent: in a compiled loop, over several operands, so that kernels come from memory as they do in a network, and

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
@@ -194,12 +197,23 @@ def use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", SLOW_COMPILATION_S)
 
 
+@contextmanager
+def not_kept() -> Iterator[None]:
+    """For compiling what calls oneDNN: XLA cannot write such programs to the compilation cache, and JAX would warn."""
+    name = "jax_persistent_cache_min_compile_time_secs"
+    usual = getattr(jax.config, name)
+    jax.config.update(name, math.inf)
+    try:
+        yield
+    finally:
+        jax.config.update(name, usual)
+
+
 def multiplies_bfloat16() -> bool:
     """Whether this CPU has products of bfloat16 numbers that XLA uses: tried on x86 alone, so nowhere else."""
     return not BFLOAT16_INSTRUCTIONS.isdisjoint(instruction_sets())
 
 
-@lru_cache(maxsize=1)
 def instruction_sets() -> frozenset[str]:
     """Those of `INSTRUCTION_SETS` that this CPU has; none where the system does not tell."""
     return frozenset(INSTRUCTION_SETS).intersection(_cpu_features().split())

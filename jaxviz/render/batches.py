@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -26,10 +26,11 @@ from jaxtyping import UInt8
 from jaxviz.ascent import climb as ascent
 from jaxviz.ascent.parameterizations import PARAMETERIZATIONS, Parameterization, make_parameterization
 from jaxviz.errors import DeviceMemoryError
-from jaxviz.machine import batch_devices, multiplies_bfloat16, ran_out_of_memory
+from jaxviz.machine import batch_devices, multiplies_bfloat16, not_kept, ran_out_of_memory
 from jaxviz.network.head import Route
 from jaxviz.network.program import Prepared
 from jaxviz.network.rules import Settings
+from jaxviz.network.rules.kernels import LAX
 from jaxviz.pictures import images
 from jaxviz.render import batch_size
 from jaxviz.render.plan import Plan, Unit, device_name
@@ -150,7 +151,8 @@ def _compile(plan: Plan, call: partial[ascent.Ascent], on_compiled: Callable[[fl
     started = time.perf_counter()
     mesh = call.keywords["loop"].mesh
     jitted: Any = call.func
-    program = jitted.lower(*call.args, **call.keywords).compile()  # jit finds it when called
+    with nullcontext() if plan.recipe.kernels == LAX else not_kept():
+        program = jitted.lower(*call.args, **call.keywords).compile()  # jit finds it when called
     if on_compiled is not None:
         on_compiled(time.perf_counter() - started)
     fits = batch_size.largest_that_fits(program, plan.recipe.batch_size, list(mesh.devices.flat))

@@ -257,7 +257,7 @@ def test_a_target_behind_a_nonlinearity_has_nothing_affine_below_it(resnet):
 @pytest.mark.quick
 def test_programs_of_every_set_of_kernels_are_forgotten(monkeypatch):
     monkeypatch.setattr(ascent, "_PROGRAMS", {})
-    monkeypatch.setattr(ascent, "compiler_options", lambda *_: {})
+    monkeypatch.setattr(ascent, "compiler_options", lambda *_, **__: {})
     monkeypatch.setattr(ascent, "ascend", lambda x, *, loop: x + loop)
     programs = [ascent.compiled("cpu", kernels) for kernels in ("lax", "other")]
     assert [int(program(1, loop=1)) for program in programs] == [2, 2]

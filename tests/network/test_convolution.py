@@ -11,7 +11,7 @@ import pytest
 from helpers_tiers import thinned
 from jax import lax
 
-from jaxviz.network.rules import cpu, plain
+from jaxviz.network.rules import cpu, kernels, plain
 
 # Sums of at most 7 * 7 * 5 float32 products in another order.
 RELATIVE_TOLERANCE = 1e-5
@@ -101,9 +101,9 @@ def test_max_pool_that_is_not_square_agrees_with_lax(window, stride):
 @thinned("rounded, pads, stride, shape", [False, True], PADS, [1, 2], SHAPES, every=7)
 def test_wide_bfloat16_conv_is_the_float32_one_of_rounded_operands(rounded, pads, stride, shape):
     operand = jnp.float32 if rounded else jnp.bfloat16
-    x = normal(0, (*shape, cpu.WIDE))
-    kernel = normal(1, (3, 3, cpu.WIDE, cpu.WIDE)) / (3 * math.sqrt(cpu.WIDE))
-    assert cpu.takes_bfloat16(kernel.shape)
+    x = normal(0, (*shape, kernels.WIDE))
+    kernel = normal(1, (3, 3, kernels.WIDE, kernels.WIDE)) / (3 * math.sqrt(kernels.WIDE))
+    assert kernels.takes_bfloat16(kernels.LAX, (3, 3), (kernels.WIDE, kernels.WIDE))
     held = jnp.asarray(kernel).astype(jnp.bfloat16).astype(operand)
 
     def rounded_to_bfloat16(values):
