@@ -87,8 +87,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         memory: whose memory; memory_counts of its filters, with memory_steps, memory_rounds times.
         start: whose start.
         lite0: jaxviz against plain JAX at lite0_batches images a call.
-        batch_image_sizes, batch_filters, sweep: the sides of images and the filters of batch, and the N that `auto` is
-            compared with.
+        batch_image_sizes, batch_dtypes, batch_filters, batch_rounds, sweep: the sides of images, the dtypes, filters
+            and rounds of batch, and the N that `auto` is compared with.
         pictured, presets: the layers whose pictures are judged, in these presets; pictured_steps, pictured_size: None
             for a preset's own.
         keras_networks: whose layers are compared with Keras's, at keras_size px, keras_steps and keras_batch images a
@@ -118,9 +118,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     start: Target = CONV2
     lite0: Target = LITE0
     lite0_batches: tuple[int, ...] = (16, 4)
-    batch_image_sizes: tuple[int, ...] = (180, 96)
+    batch_image_sizes: tuple[int, ...] = (180, 96, 64)
+    batch_dtypes: tuple[str, ...] = ("float32", "bfloat16")
     batch_filters: int = 32
-    sweep: tuple[int, ...] = (1, 2, 4, 8)
+    batch_rounds: int = 3
+    sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
     pictured: tuple[str, ...] = PICTURED
     presets: tuple[str, ...] = ("keras", "distill")
     pictured_steps: int | None = None
@@ -148,7 +150,9 @@ QUICK = Settings(
     memory_rounds=1,
     lite0_batches=(4, 2),
     batch_image_sizes=(64,),
+    batch_dtypes=("float32",),
     batch_filters=4,
+    batch_rounds=1,
     sweep=(1, 2),
     pictured=("block2_1_expand_conv",),
     pictured_steps=2,

@@ -1,4 +1,4 @@
-"""Whether `auto` chooses a good batch size N: its time per filter against those of a sweep, in small and large images.
+"""Whether `auto` chooses a good batch size N: its time per filter against those of a sweep, at image sizes and dtypes.
 
 N are compared within each round, which sees one state of the machine, and the median over the rounds is taken of the
 ratio: a machine whose speed drifts by more than the N differ says nothing through medians of seconds.
@@ -25,11 +25,16 @@ def measure(bench: Bench) -> dict[str, Any]:
     """A process for every target and size: all N compiled and warmed up in it, then interleaved rounds over them."""
     settings = bench.settings
     return {
-        "targets": [_measure(bench, target, size) for size in settings.batch_image_sizes for target in settings.targets]
+        "targets": [
+            _measure(bench, target, size, dtype)
+            for dtype in settings.batch_dtypes
+            for size in settings.batch_image_sizes
+            for target in settings.targets
+        ]
     }
 
 
-def _measure(bench: Bench, target: Target, size: int) -> dict[str, Any]:
+def _measure(bench: Bench, target: Target, size: int, dtype: str) -> dict[str, Any]:
     settings = bench.settings
     with bench.worker("batch") as worker:
 
@@ -42,6 +47,7 @@ def _measure(bench: Bench, target: Target, size: int) -> dict[str, Any]:
                 batch_size=batch_size,
                 image_size=size,
                 crop=crop_of(size),
+                dtype=dtype,
             )
 
         def full_calls(batch_size: int) -> dict[str, Any]:
@@ -52,8 +58,10 @@ def _measure(bench: Bench, target: Target, size: int) -> dict[str, Any]:
         sweep = sorted({*settings.sweep, chosen})
         for batch_size in sweep:
             rendered(batch_size, batch_size)
-        runs = in_turns(settings.rounds, {str(batch_size): partial(full_calls, batch_size) for batch_size in sweep})
-    return {"layer": target.layer, "image_size": size, "auto": chosen, "runs": runs}
+        runs = in_turns(
+            settings.batch_rounds, {str(batch_size): partial(full_calls, batch_size) for batch_size in sweep}
+        )
+    return {"layer": target.layer, "image_size": size, "dtype": dtype, "auto": chosen, "runs": runs}
 
 
 def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -64,7 +72,8 @@ def figures(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
         ours = rounds[str(target["auto"])]
         over = {size: median([a / b for a, b in zip(ours, theirs, strict=True)]) for size, theirs in rounds.items()}
         best = max(over, key=lambda size: over[size])
-        cases[f"`{target['layer']}`, {target['image_size']} px"] = {
+        dtype = f", {target['dtype']}" if "dtype" in target else ""  # until 2026-11 all were float32
+        cases[f"`{target['layer']}`, {target['image_size']} px{dtype}"] = {
             "steps": next(iter(target["runs"].values()))[0]["steps"],
             "s_per_filter": {size: median(seconds) for size, seconds in rounds.items()},
             "auto": target["auto"],
@@ -80,9 +89,9 @@ def _sweep(per_filter: dict[str, float]) -> str:
 
 FACT = Fact(
     title="The automatic batch size",
-    work="{batch_filters} filters, float32, one device; medians of {rounds} interleaved rounds over all N in one "
-    "process, of times and of the ratio of two N in a round",
-    cases="layer, image",
+    work="{batch_filters} filters; medians of {batch_rounds} interleaved rounds over all N in one process, of times "
+    "and of the ratio of two N in a round",
+    cases="layer, image, dtype",
     columns=(
         Column("steps", "steps", "d"),
         Column("ms per filter, N: ms", "s_per_filter", _sweep),

@@ -316,12 +316,12 @@ class Model:
         prepared = self.prepare(route)
         return jax.vmap(lambda image: route.activation(prepared, image))(images)
 
-    def needed_bytes(self, name: str, size: Size) -> int:
-        """Bytes of the weights that a layer rests on."""
+    def needed_weights(self, name: str, size: Size) -> int:
+        """How many numbers the weights have that a layer rests on."""
         graph, value = self._find(name, size)
         leaves = graph.leaves_behind(value)
         shapes = jax.tree.leaves(self.weights)
-        return sum(int(np.prod(shapes[place].shape)) * shapes[place].dtype.itemsize for place in leaves)
+        return sum(int(np.prod(shapes[place].shape)) for place in leaves)
 
     def slow_convolutions(self, name: str, size: Size) -> list[str]:
         """In words, the convolutions on the way to a layer that have no fast gradient."""

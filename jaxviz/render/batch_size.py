@@ -1,15 +1,17 @@
 """Images per device and call, N: what `auto` chooses, and whether a compiled ascent fits the memory.
 
-`auto` looks at the layer, the image and the machine, never at a clock, so that one machine always chooses the same N:
-it is part of the recipe. On a CPU a batch is fastest while its activations stay in the cache and yet are enough to keep
-all cores busy: it holds about as many pixels at every image size. Weights that outgrow the cache speak for more images:
-they come from memory at every step, once for the whole batch. The newest sweep is in benchmarks/README.md. An
-accelerator needs a whole layer at once to be busy; its number is a guess until somebody measures one.
+`auto` looks at the layer and the image, never at a clock or at what a machine says of its caches (a virtual machine may
+report those of a whole server), so that all CPUs choose the same N: it is part of the recipe. A batch has to keep all
+cores busy, which takes about as many pixels at every image size, and it has to be worth its weights: libraries read and
+repack those once a call, so that each should have some hundreds of multiply-adds to do. Beyond that more images only
+fill the caches. The newest sweep is in benchmarks/README.md. An accelerator needs a whole layer at once to be busy; its
+number is a guess until somebody measures one.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,23 @@ import jax
 log = logging.getLogger("jaxviz")
 
 ACCELERATOR = 64
-# A batch's images have no more pixels, several times as many where weights outgrow the cache: the best of sweeps or
-# near it (benchmarks/README.md). Of two equally fast sizes the smaller pads less and shows its first picture sooner.
-CPU_PIXELS = 4 * 96 * 96
-CPU_LARGE_WEIGHTS = 4
-CPU_LARGEST = 8
-USUAL_CACHE_BYTES = 32 * 2**20
+# The best of sweeps or near it (benchmarks/README.md). Of two equally fast sizes the smaller pads less and shows its
+# first picture sooner.
+CPU_PIXELS = 4 * 96 * 96  # that keep all cores busy: no more than these, unless the weights ask for it
+CPU_MACS_PER_WEIGHT = 800  # at least, in a call
+CPU_LARGEST = 16
 MEMORY_SHARE = 0.9  # of what is free: the rest is for the pictures and for everybody else
 
 
-def automatic(weight_bytes: int, pixels: int) -> int:
-    """N on the default device for a layer that needs so many bytes of weights; `pixels`: what it sees of an image."""
+def automatic(*, macs: int, weights: int, pixels: int) -> int:
+    """N on the default device for a layer, from numbers of one image: multiply-adds, weights behind it, pixels seen."""
     if jax.default_backend() != "cpu":
         return ACCELERATOR
-    fitting = max(CPU_PIXELS // pixels, 1)
-    reason = f"activations of {pixels:,} pixels an image should stay in the cache"
-    if weight_bytes > cache_bytes():
-        fitting *= CPU_LARGE_WEIGHTS
-        reason += f", {weight_bytes / 2**20:.0f} MiB of weights do not"
-    chosen = 1 << (min(fitting, CPU_LARGEST).bit_length() - 1)
-    log.info("batch size %d: %s", chosen, reason)
+    busy = 1 << (max(CPU_PIXELS // pixels, 1).bit_length() - 1)
+    per_weight = macs / max(weights, 1)
+    worth_it = 1 << math.ceil(math.log2(max(CPU_MACS_PER_WEIGHT / max(per_weight, 1), 1)))
+    chosen = min(max(busy, worth_it), CPU_LARGEST)
+    log.info("batch size %d: %s pixels and %.0f multiply-adds a weight in an image", chosen, f"{pixels:,}", per_weight)
     return chosen
 
 
@@ -67,16 +66,6 @@ def free_bytes(device: jax.Device) -> int | None:
         return stats.get("bytes_limit")
     limits = [_meminfo_available(), _control_group_limit()]
     return min((limit for limit in limits if limit is not None), default=None)
-
-
-def cache_bytes() -> int:
-    """The largest cache of the first core, or a usual size where the system does not tell."""
-    found = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = _text(file)
-        if text.endswith("K") and text[:-1].isdecimal():
-            found.append(int(text[:-1]) * 2**10)
-    return max(found, default=USUAL_CACHE_BYTES)
 
 
 def _meminfo_available() -> int | None:

@@ -125,7 +125,11 @@ def plan_render(
     together = replicas if objective.couples else 1
     automatic = config.batch_size == "auto"
     if automatic:
-        per_device = batch_size.automatic(model.needed_bytes(layer, config.size), math.prod((views, *seen)))
+        per_device = batch_size.automatic(
+            macs=views * model.layer(layer, (seen[0], seen[1])).macs,
+            weights=model.needed_weights(layer, config.size),
+            pixels=math.prod((views, *seen)),
+        )
     else:
         per_device = int(config.batch_size)
     images = whole_units(per_device, together, automatic=automatic)

@@ -185,7 +185,7 @@ def test_bfloat16_scores_are_near_those_of_float32(resnet):
 def test_bind_keeps_only_the_weights_that_the_layer_needs(resnet):
     layers = ("conv1_conv", "conv2_block1_preact_bn", "conv2_block1_1_conv")
     weights = {layer: resnet.weights[layer] for layer in layers}
-    assert resnet.needed_bytes(layers[-1], (64, 64)) == sum(array.nbytes for array in jax.tree.leaves(weights))
+    assert resnet.needed_weights(layers[-1], (64, 64)) == sum(array.size for array in jax.tree.leaves(weights))
     _, prepared = bound(resnet, layers[-1], Settings("gpu"))
     assert sorted(kernel_shapes(prepared)) == [(1, 1, 64, 64), (7, 7, 3, 64)]
     others = sum(array.size for array in prepared.values()) - sum(kernel.size for kernel in kernels(prepared))

@@ -109,11 +109,11 @@ def test_shapes_of_weights_are_enough_to_be_asked_for_layers():
     ) == 0.0  # fmt: skip
 
 
-def test_bytes_that_a_layer_needs_are_those_of_its_weights():
+def test_numbers_that_a_layer_needs_are_those_of_its_weights():
     model = model_of(weights={**WEIGHTS, "unused": normal(0, 1000)})
-    stem = 4 * (27 * 4 + 4)
-    assert [model.needed_bytes(name, SIZE) for name in ("stem", "inner/relu", "head")] == [
-        stem, stem + 4 * 36 * 6, stem + 4 * 36 * 6 + 4 * 30,
+    stem = 27 * 4 + 4
+    assert [model.needed_weights(name, SIZE) for name in ("stem", "inner/relu", "head")] == [
+        stem, stem + 36 * 6, stem + 36 * 6 + 30,
     ]  # fmt: skip
 
 

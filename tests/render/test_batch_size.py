@@ -28,29 +28,36 @@ def program(weights: int, images: int) -> SimpleNamespace:
     return SimpleNamespace(memory_analysis=lambda: analysis)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(32, 8), (64, 8), (96, 4), (97, 2), (128, 2), (180, 1), (512, 1)])
+@pytest.mark.parametrize(("side", "expected"), [(32, 16), (64, 8), (96, 4), (97, 2), (128, 2), (180, 1), (512, 1)])
 def test_cpu_batch_holds_about_as_many_pixels_at_every_size(side, expected):
-    assert batch_size.automatic(0, side * side) == expected
+    assert batch_size.automatic(macs=10**9, weights=1000, pixels=side * side) == expected
 
 
-@pytest.mark.parametrize(
-    ("side", "weight_bytes", "expected"), [(180, 1000, 1), (180, 1001, 4), (128, 1001, 8), (96, 1001, 8)]
-)
-def test_cpu_batch_is_larger_where_weights_outgrow_the_cache(monkeypatch, side, weight_bytes, expected):
-    monkeypatch.setattr(batch_size, "cache_bytes", lambda: 1000)
-    assert batch_size.automatic(weight_bytes, side * side) == expected
+@pytest.mark.parametrize(("per_weight", "expected"), [(1000, 1), (800, 1), (799, 2), (104, 8), (27, 16), (0, 16)])
+def test_cpu_batch_is_larger_where_each_weight_has_little_to_do(per_weight, expected):
+    assert batch_size.automatic(macs=1000 * per_weight, weights=1000, pixels=180 * 180) == expected
+
+
+def test_layer_without_weights_has_a_batch():
+    assert batch_size.automatic(macs=0, weights=0, pixels=180 * 180) >= 1
+
+
+@pytest.mark.parametrize("cache", ["1024K", "32768K", "491520K", None])
+def test_cpu_batch_does_not_follow_what_a_machine_says_of_its_cache(resnet, monkeypatch, cache):
+    monkeypatch.setattr(batch_size, "_text", lambda file: cache or "" if "cache" in str(file) else "")
+    config = RenderConfig.keras(image_size=180)
+    assert plan_render(resnet, "conv5_block3_3_conv", None, config).recipe.batch_size == 8
 
 
 def test_accelerator_gets_a_whole_layer(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert batch_size.automatic(0, 180 * 180) == batch_size.ACCELERATOR
+    assert batch_size.automatic(macs=1, weights=1, pixels=180 * 180) == batch_size.ACCELERATOR
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [("conv2_block1_1_conv", 1), ("conv3_block4_out", 1), ("conv5_block3_3_conv", 4)]
+    ("layer", "expected"), [("conv2_block1_1_conv", 1), ("conv3_block4_out", 2), ("conv5_block3_3_conv", 8)]
 )
-def test_batch_follows_the_weights_below_a_layer(resnet, monkeypatch, layer, expected):
-    monkeypatch.setattr(batch_size, "cache_bytes", lambda: batch_size.USUAL_CACHE_BYTES)
+def test_batch_follows_the_weights_below_a_layer(resnet, layer, expected):
     config = RenderConfig.keras(image_size=180)
     assert plan_render(resnet, layer, None, config).recipe.batch_size == expected
 
