@@ -47,8 +47,8 @@ ONE_BY_ONE = (
 )
 COLD_BYTES = 24 * 2**20  # of all kernels of a program together
 MOST_OPERANDS = 6
-CALL_FLOP = 4e9  # of a timed call: some 20 ms
-ROUNDS = 5
+CALL_FLOP = 3e9  # of a timed call: some 15 ms
+ROUNDS = 3
 
 
 class Cell(Struct, frozen=True):

@@ -120,7 +120,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lite0_batches: tuple[int, ...] = (16, 4)
     batch_image_sizes: tuple[int, ...] = (180, 96, 64)
     batch_dtypes: tuple[str, ...] = ("float32", "bfloat16")
-    batch_filters: int = 32
+    batch_filters: int = 16
     batch_rounds: int = 3
     sweep: tuple[int, ...] = (1, 2, 4, 8, 16)
     pictured: tuple[str, ...] = PICTURED

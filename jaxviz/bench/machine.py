@@ -19,7 +19,7 @@ from msgspec.structs import asdict
 
 import jaxviz
 from jaxviz.bench.records import Hardware, Host
-from jaxviz.machine import available_cores
+from jaxviz.machine import available_cores, cpu_name
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 ACCELERATOR_PACKAGES = ("jax-", "libtpu", "nvidia-cudnn", "nvidia-cublas")  # beginnings of names; recorded if there
@@ -141,18 +141,6 @@ def program_memory_mb(compiled: Any) -> float | None:
         return None
     total: int = counted.argument_size_in_bytes + counted.output_size_in_bytes + counted.temp_size_in_bytes
     return round(total / MIB, 1)
-
-
-def cpu_name() -> str:
-    """`AMD EPYC (family 25, model 1)`: vendors hide the full name from virtual machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    if "model name" not in fields:
-        return platform.machine()
-    return f"{fields['model name']} (family {fields.get('cpu family')}, model {fields.get('model')})"
 
 
 def _memory_gb() -> float | None:

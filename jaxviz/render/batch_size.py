@@ -22,7 +22,7 @@ log = logging.getLogger("jaxviz")
 ACCELERATOR = 64
 # The best of sweeps or near it (benchmarks/README.md). Of two equally fast sizes the smaller pads less and shows its
 # first picture sooner.
-CPU_PIXELS = 4 * 96 * 96  # that keep all cores busy: no more than these, unless the weights ask for it
+CPU_PIXELS = 8 * 96 * 96  # that keep all cores busy: no more than these, unless the weights ask for it
 CPU_MACS_PER_WEIGHT = 800  # at least, in a call
 CPU_LARGEST = 16
 MEMORY_SHARE = 0.9  # of what is free: the rest is for the pictures and for everybody else

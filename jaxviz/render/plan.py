@@ -22,7 +22,7 @@ from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import PARAMETERIZATIONS
 from jaxviz.config import RenderConfig
 from jaxviz.errors import ConfigError, DeviceMemoryError
-from jaxviz.machine import check_backend
+from jaxviz.machine import check_backend, cpu_name
 from jaxviz.network.model import Model
 from jaxviz.network.rules import kernels as kernel_sets
 from jaxviz.render import batch_size
@@ -212,7 +212,8 @@ def why_not_here(recipe: Recipe) -> str | None:
 def device_name() -> str:
     """The default device in words, for the record."""
     device = jax.devices()[0]
-    return f"{device.platform}: {device.device_kind} ({platform.machine()})"
+    kind = cpu_name() if device.platform == "cpu" else device.device_kind
+    return f"{device.platform}: {kind} ({platform.machine()})"
 
 
 def _check_preprocess(model: Model, config: RenderConfig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from operator import lt
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 from helpers_tiers import thinned
 
-from jaxviz import RenderConfig, render_layer
+from jaxviz import Model, RenderConfig, render_layer
 from jaxviz.ascent import climb as ascent
 from jaxviz.ascent.objectives import Channel
 from jaxviz.ascent.parameterizations import Pixel
 from jaxviz.ascent.scoring import affine_head, unit_scores
+from jaxviz.machine import not_kept
 from jaxviz.network.head import Route
 from jaxviz.network.rules import Settings
+from jaxviz.network.rules.kernels import LAX, SETS, why_not
 
 # One step's gradient, relative L2: the same products in another order, and ReLU masks that rounding flips.
 GRADIENT_TOLERANCE = 1e-3
@@ -73,6 +76,43 @@ def test_loop_body_holds_nothing_slow(request, fixture, layer):
     products, slow = slow_operations(ascent.compiled("cpu").lower(*positional, **static).compile().as_text())
     assert products >= 10
     assert not slow
+
+
+def overhanging(text: str) -> list[str]:
+    """Convolutions of a compiled module whose window is larger than their image, which XLA computes 50 times slower."""
+    shapes = {
+        name: tuple(map(int, sizes.split(",")))
+        for name, sizes in re.findall(r"^ *(?:ROOT )?%?([\w.\-]+) = \w+\[([\d,]+)\]", text, flags=re.M)
+    }
+    found = re.findall(r" convolution\(%?([\w.\-]+), [^\n]*?window=\{size=(\d+)x(\d+)", text)
+    return [name for name, *window in found if any(map(lt, shapes[name][1:3], map(int, window)))]
+
+
+def step_of_deep_convolutions(settings, kernels):
+    """The compiled gradient of two convolutions of a map of 2 x 2."""
+
+    def forward(weights, images):
+        for kernel in weights:
+            numbers = ("NHWC", "HWIO", "NHWC")
+            images = jax.nn.relu(
+                jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+            )
+        return images
+
+    shapes = [(3, 3, 3, 24), (3, 3, 24, 24), (3, 3, 24, 24)]
+    weights = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in shapes]
+    model = Model.from_callable(forward, weights, lambda rgb: rgb, usual_size=2)
+    positional, static = arguments(model, model.layers[-1], settings=settings, size=2)
+    with not_kept():
+        return ascent.compiled("cpu", kernels).lower(*positional, **static).compile().as_text()
+
+
+@pytest.mark.parametrize("kernels", sorted(SETS))
+def test_no_convolution_of_a_map_smaller_than_its_window_is_left_to_xla(kernels):
+    if refused := why_not(kernels, "cpu"):
+        pytest.skip(refused)
+    assert not overhanging(step_of_deep_convolutions(Settings("cpu", kernels=kernels), kernels))
+    assert overhanging(step_of_deep_convolutions(PLAIN, LAX))  # the reader finds them where there are any
 
 
 @pytest.mark.long

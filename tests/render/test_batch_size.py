@@ -28,12 +28,12 @@ def program(weights: int, images: int) -> SimpleNamespace:
     return SimpleNamespace(memory_analysis=lambda: analysis)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(32, 16), (64, 8), (96, 4), (97, 2), (128, 2), (180, 1), (512, 1)])
+@pytest.mark.parametrize(("side", "expected"), [(32, 16), (64, 16), (96, 8), (97, 4), (128, 4), (180, 2), (512, 1)])
 def test_cpu_batch_holds_about_as_many_pixels_at_every_size(side, expected):
     assert batch_size.automatic(macs=10**9, weights=1000, pixels=side * side) == expected
 
 
-@pytest.mark.parametrize(("per_weight", "expected"), [(1000, 1), (800, 1), (799, 2), (104, 8), (27, 16), (0, 16)])
+@pytest.mark.parametrize(("per_weight", "expected"), [(1000, 2), (400, 2), (399, 4), (104, 8), (27, 16), (0, 16)])
 def test_cpu_batch_is_larger_where_each_weight_has_little_to_do(per_weight, expected):
     assert batch_size.automatic(macs=1000 * per_weight, weights=1000, pixels=180 * 180) == expected
 
@@ -55,7 +55,7 @@ def test_accelerator_gets_a_whole_layer(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("layer", "expected"), [("conv2_block1_1_conv", 1), ("conv3_block4_out", 2), ("conv5_block3_3_conv", 8)]
+    ("layer", "expected"), [("conv2_block1_1_conv", 2), ("conv3_block4_out", 2), ("conv5_block3_3_conv", 8)]
 )
 def test_batch_follows_the_weights_below_a_layer(resnet, layer, expected):
     config = RenderConfig.keras(image_size=180)
@@ -116,7 +116,7 @@ def two_images_fit(monkeypatch):
             return self.inner(weights, filters, *args, **options)
 
     monkeypatch.setattr(ascent, "compiled", Limited)
-    monkeypatch.setattr(batch_size, "automatic", lambda *_: 8)
+    monkeypatch.setattr(batch_size, "automatic", lambda **_: 8)
 
 
 def test_automatic_batch_halves_until_it_fits_and_says_so(toy_model, two_images_fit, caplog):

@@ -20,7 +20,7 @@ from jaxviz.network.jaxprs import Equation, Operand
 from jaxviz.network.layout import arranged, from_arranged, whole
 from jaxviz.network.rules import cpu, plain
 from jaxviz.network.rules.base import Fixed, Replayed, Settings
-from jaxviz.network.rules.kernels import takes_bfloat16
+from jaxviz.network.rules.kernels import LAX, takes_bfloat16
 
 Pads = plain.Pads
 
@@ -190,10 +190,9 @@ def slow_reason(graph: Graph, equation: Equation) -> str | None:
 
 def _gains(shape: tuple[int, ...], found: Convolution, settings: Settings) -> bool:
     rows, columns, channels_in, channels_out = shape
-    channels = (channels_in, channels_out)
-    return (
-        found.groups == 1 and max(found.dilation) == 1 and takes_bfloat16(settings.kernels, (rows, columns), channels)
-    )
+    kernels = settings.kernels if settings.multiplies_bfloat16 else LAX
+    is_plain = found.groups == 1 and max(found.dilation) == 1
+    return is_plain and takes_bfloat16(kernels, (rows, columns), (channels_in, channels_out))
 
 
 def _kernel(array: Any, *, axes: tuple[int, ...], in_bfloat16: bool, rounded: bool) -> jax.Array:

@@ -57,13 +57,13 @@ class KernelSet:
     Attributes:
         choose: the kernel of a convolution that is plain.
         needs: instruction sets without which it does not run.
-        measured: the kind of CPU of its sweep, in words; "": there is none.
+        sweep: the file of its sweep in benchmarks/kernels/, which is the name of a CPU; "": there is none.
         keeps_bfloat16: whether activations stay bfloat16 between layers, with that dtype.
     """
 
     choose: Callable[[Product], Kernel]
     needs: frozenset[str] = frozenset()
-    measured: str = ""
+    sweep: str = ""
     keeps_bfloat16: bool = False
 
 
@@ -81,7 +81,7 @@ def _on_zen4(product: Product) -> Kernel:
 
 SETS: dict[str, KernelSet] = {
     LAX: KernelSet(_by_xla),
-    "avx512_bf16": KernelSet(_on_zen4, frozenset({"avx2"}), "AMD Zen 4 with AVX512_BF16", keeps_bfloat16=True),
+    "avx512_bf16": KernelSet(_on_zen4, frozenset({"avx2"}), "amd-epyc-family-25-model-17", keeps_bfloat16=True),
 }
 
 
@@ -97,7 +97,7 @@ def automatic(platform: str) -> str:
         return LAX
     if name not in instruction_sets():
         reason = f"; this CPU has {', '.join(sorted(instruction_sets()))}, of which no sweep is recorded"
-    log.info("kernels %s, measured on %s%s", name, SETS[name].measured, reason)
+    log.info("kernels %s, measured on %s%s", name, SETS[name].sweep, reason)
     return name
 
 
