@@ -14,12 +14,15 @@ from shared_cache import share
 
 from jaxviz import Model, RenderConfig, load_model
 from jaxviz.models import architecture
+from jaxviz.network.rules import kernels
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_legacy_prng_key", "error")
 # Parity and bit-equality are about float32; on GPUs the default would be TF32.
 jax.config.update("jax_default_matmul_precision", "highest")
 share()
+# Programs that call oneDNN are compiled anew every time: what does not ask for them goes without.
+kernels.automatic, MACHINES_OWN = (lambda platform: kernels.LAX), kernels.automatic
 
 
 # A shell starts what it runs in the background deaf to Ctrl-C, and commands under test would inherit that.
@@ -35,6 +38,13 @@ def private_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     monkeypatch.delenv("JAXVIZ_WEIGHTS_MIRROR", raising=False)
     yield
     jax.config.update("jax_enable_compilation_cache", True)  # a command that measures turns it off
+
+
+@pytest.fixture(autouse=True)
+def machines_own_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is marked so takes the set of kernels that a user's run takes here; commands always do."""
+    if request.node.get_closest_marker("own_kernels"):
+        monkeypatch.setattr(kernels, "automatic", MACHINES_OWN)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 from jaxviz import RenderConfig, render_layer, visualize_filter
 
+pytestmark = pytest.mark.own_kernels
 LAYER = "conv2_block1_1_conv"
 GREY_LEVELS = 1  # design: another N chooses other kernels, and 30 steps amplify their rounding
 
@@ -20,9 +21,9 @@ MODELS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def config() -> RenderConfig:
-    return RenderConfig.keras(image_size=64, crop=7, steps=30, batch_size=4)
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def config(request) -> RenderConfig:
+    return RenderConfig.keras(image_size=64, crop=7, steps=30, batch_size=4, dtype=request.param)
 
 
 @pytest.fixture(params=MODELS, ids=["resnet", "lite0", "toy"])

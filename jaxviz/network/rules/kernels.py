@@ -68,9 +68,9 @@ class KernelSet:
 
 
 def _by_xla(product: Product) -> Kernel:
-    if product.window == (1, 1) or product.bfloat16 or product.overhangs:  # XLA has no convolution of bfloat16
-        return "rows"  # and where a window overhangs, its own is 50 times slower
-    return "lax"
+    # XLA has no convolution of bfloat16. Where a window overhangs, it takes image and kernel for each other, turns the
+    # kernel at every step, and is 50 times slower.
+    return "rows" if product.window == (1, 1) or product.bfloat16 or product.overhangs else "lax"
 
 
 def _on_zen4(product: Product) -> Kernel:

@@ -13,6 +13,8 @@ from jaxviz import machine
 from jaxviz.network.rules import cpu, kernels, onednn
 from jaxviz.network.rules.kernels import LAX, SETS, Product
 
+pytestmark = pytest.mark.own_kernels
+
 # Sums of at most 7 * 7 * 24 float32 products in another order; of operands, and a result, of 8 bits.
 TOLERANCES = {"float32": 1e-5, "bfloat16": 2e-2}
 CONVOLUTIONS = [  # image, in, out, window, stride, pads
