@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers_cli import run_python
 from helpers_tiers import thinned
 from jax import lax
 
@@ -43,6 +44,8 @@ def test_every_set_computes_a_convolution_and_its_gradient(name, dtype, convolut
     """`kept`: whether the image is bfloat16 too, as between layers."""
     if name != LAX and (refused := kernels.why_not(name, "cpu")):
         pytest.skip(refused)
+    if name != LAX and dtype == "bfloat16" and not machine.multiplies_bfloat16():
+        pytest.skip("this CPU does not multiply bfloat16")
     shape, channels_in, channels_out, window, stride, pads = convolution
     kept = kept and dtype == "bfloat16" and SETS[name].keeps_bfloat16
     kernel = normal(1, (*window, channels_in, channels_out)).astype(dtype)
@@ -126,6 +129,17 @@ def test_jaxlib_that_was_not_tried_is_not_asked(monkeypatch, asked_anew, jaxlib)
     monkeypatch.setattr(onednn, "version", lambda _: jaxlib)
     monkeypatch.setattr(onednn, "_call", lambda *_: pytest.fail("it was called"))
     assert jaxlib in onednn.refusal()
+
+
+@needs_onednn
+def test_cpu_without_products_of_bfloat16_is_not_asked_for_them(tmp_path):
+    """oneDNN ends the process where it is asked for what a CPU does not have."""
+    code = (
+        "import os; os.environ['ONEDNN_MAX_CPU_ISA'] = 'AVX2';"
+        "from jaxviz import machine; from jaxviz.network.rules import onednn;"
+        "machine._cpu_features = lambda: 'avx2'; print(onednn.refusal())"
+    )
+    assert run_python(code, cwd=tmp_path).strip() == "None"
 
 
 @pytest.mark.quick
