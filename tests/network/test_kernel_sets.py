@@ -123,7 +123,7 @@ def test_probe_refuses_an_xla_without_the_call(monkeypatch, asked_anew):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("jaxlib", ["0.8.0", "0.10.1", "0.13.0"])
+@pytest.mark.parametrize("jaxlib", ["0.8.0", "0.10.1", "0.12.0.1"])
 def test_jaxlib_that_was_not_tried_is_not_asked(monkeypatch, asked_anew, jaxlib):
     monkeypatch.setattr(onednn.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(onednn, "version", lambda _: jaxlib)

@@ -24,7 +24,7 @@ from jaxviz.machine import ONEDNN_OPTIONS, multiplies_bfloat16, not_kept
 from jaxviz.network.rules import plain
 from jaxviz.network.rules.plain import Pads
 
-TRIED_JAXLIBS = ((0, 10, 2), (0, 13))  # from the first, below the second
+TRIED_JAXLIBS = ((0, 10, 2), (0, 11))  # from the first, below the second; 0.12.0.1 crashes at some shapes
 TARGET = "__onednn$convolution"  # of XLA's custom call
 NHWC = {"batch_dim": "0", "feature_dim": "3", "spatial_dims": ["1", "2"]}
 HWIO = {"input_feature_dim": "2", "output_feature_dim": "3", "spatial_dims": ["0", "1"]}
@@ -68,33 +68,32 @@ def refusal() -> str | None:
     oldest, too_new = TRIED_JAXLIBS
     if not oldest <= tuple(map(int, jaxlib.split(".")[:3])) < too_new:
         return f"oneDNN was not tried inside jaxlib {jaxlib}"
-    numbers = np.random.default_rng(0)
-    image, kernel = (numbers.normal(size=shape).astype(np.float32) for shape in ((2, 9, 7, 5), (3, 2, 5, 6)))
+    draw = np.random.default_rng(0).normal
+    image, kernel = (  # numbers that bfloat16 has, so that nothing is rounded but the result
+        draw(size=shape).astype(jnp.bfloat16).astype(np.float32) for shape in ((2, 9, 7, 5), (3, 2, 5, 6))
+    )
     try:
         with not_kept():
             found, expected = jax.jit(_both, compiler_options=ONEDNN_OPTIONS)(image, kernel)
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         return f"this XLA does not take oneDNN's convolution: {str(error).splitlines()[0]}"
-    for (name, ours), theirs in zip(found.items(), expected.values(), strict=True):
-        operands, result = name.split()
-        if not float(jnp.abs(ours - theirs).max()) <= TOLERANCES[operands, result]:
-            return f"oneDNN's convolution of {operands} to {result} is not that of lax here"
+    for name, ours in found.items():
+        operands, result = name.split(" to ")
+        if not float(jnp.abs(ours - expected).max()) <= TOLERANCES[operands, result]:
+            return f"oneDNN's convolution of {name} is not that of lax here"
     return None
 
 
-def _both(image: Array, kernel: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Strided convolutions with uneven pads, oneDNN's and lax's, by the types of operands and result."""
+def _both(image: Array, kernel: Array) -> tuple[dict[str, Array], Array]:
+    """A strided convolution with uneven pads, oneDNN's by the types of operands and result, and lax's."""
     stride, pads = (2, 1), ((1, 2), (0, 3))
-    ours, theirs = {}, {}
+    ours = {}
     for operands, result in TOLERANCES:
         if operands == "bfloat16" and not multiplies_bfloat16():
             continue
-        x, k = image.astype(operands), kernel.astype(operands)
-        y = conv(x, k, stride=stride, pads=pads, dtype=jnp.dtype(result))
-        ours[f"{operands} {result}"] = y.astype(jnp.float32)
-        x, k = x.astype(jnp.float32), k.astype(jnp.float32)
-        theirs[f"{operands} {result}"] = plain.conv(x, k, stride=stride, pads=pads)
-    return ours, theirs
+        y = conv(image.astype(operands), kernel.astype(operands), stride=stride, pads=pads, dtype=jnp.dtype(result))
+        ours[f"{operands} to {result}"] = y.astype(jnp.float32)
+    return ours, plain.conv(image, kernel, stride=stride, pads=pads)
 
 
 def _call(x: Array, kernel: Array, stride: tuple[int, int], pads: Pads, dtype: Any) -> Array:
