@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,13 @@ def test_jaxlib_that_was_not_tried_is_not_asked(monkeypatch, asked_anew, jaxlib)
     monkeypatch.setattr(onednn, "version", lambda _: jaxlib)
     monkeypatch.setattr(onednn, "_call", lambda *_: pytest.fail("it was called"))
     assert jaxlib in onednn.refusal()
+
+
+@pytest.mark.skipif(
+    version("jaxlib") != "0.10.2" or "avx2" not in machine.instruction_sets(), reason="needs jaxlib 0.10.2 and AVX2"
+)
+def test_onednn_is_not_refused_where_it_was_tried():
+    assert onednn.refusal() is None
 
 
 @needs_onednn

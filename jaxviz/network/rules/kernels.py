@@ -35,7 +35,7 @@ class Product(NamedTuple):
     Attributes:
         window: rows and columns of its kernel.
         channels_in, channels_out: of one group.
-        cells: rows times columns of its result.
+        cells: rows times columns of its image, over the stride: about those of its result.
         overhangs: whether the window is larger than the image.
         bfloat16: whether its operands are.
         is_plain: neither grouped nor dilated.
